@@ -1,0 +1,114 @@
+use crate::{Loss, LossConfig, LossError};
+use burn::prelude::*;
+use burn::tensor::TensorData;
+
+/// One loss on several outputs of a network, finest first.
+///
+/// Output `i` weighs `1/2^i`, except that the coarsest of several weighs 0, and the weights are normalised, as
+/// in nnU-Net. The labels are brought to each scale by nearest neighbour, and a region covers the same anatomy
+/// at each scale.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DeepSupervision {
+    loss: Loss,
+    weights: Option<Vec<f64>>,
+}
+
+impl DeepSupervision {
+    /// The loss with these options, on every output.
+    pub fn new(loss: &LossConfig) -> Self {
+        Self { loss: loss.init(), weights: None }
+    }
+
+    /// The same with these weights, finest output first, used as they are given. An output of weight 0 is
+    /// not computed.
+    pub fn with_weights(mut self, weights: Vec<f64>) -> Self {
+        self.weights = Some(weights);
+        self
+    }
+
+    /// The loss on one output.
+    pub fn loss(&self) -> &Loss {
+        &self.loss
+    }
+
+    /// Weighted loss of `outputs` (each `[N, C, d, h, w]`, finest first) against class indices `labels`
+    /// `[N, D, H, W]`.
+    ///
+    /// # Panics
+    /// Where [`try_forward`](Self::try_forward) returns an error.
+    pub fn forward(&self, outputs: Vec<Tensor<5>>, labels: Tensor<4, Int>) -> Tensor<1> {
+        self.try_forward(outputs, labels).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// As [`forward`](Self::forward), with wrong input as an error.
+    ///
+    /// # Errors
+    /// No output, a wrong number of weights, or what the loss itself refuses.
+    pub fn try_forward(&self, outputs: Vec<Tensor<5>>, labels: Tensor<4, Int>) -> Result<Tensor<1>, LossError> {
+        if outputs.is_empty() {
+            return Err(LossError::NoOutputs);
+        }
+        let weights = match &self.weights {
+            Some(weights) => weights.clone(),
+            None => scale_weights(outputs.len()),
+        };
+        let [_, d, h, w] = labels.dims();
+        let regions = self.loss.regions([d, h, w])?;
+        let wrong_weights = LossError::ScaleWeights { given: weights.len(), outputs: outputs.len() };
+        if weights.len() != outputs.len() {
+            return Err(wrong_weights);
+        }
+        let mut total: Option<Tensor<1>> = None;
+        for (output, weight) in outputs.into_iter().zip(weights) {
+            if weight == 0.0 {
+                continue;
+            }
+            let [_, _, d, h, w] = output.dims();
+            let scaled_labels = nearest_labels(labels.clone(), [d, h, w]);
+            let term = self.loss.forward_regions(output, scaled_labels, &regions.rescaled([d, h, w]))? * weight;
+            total = Some(match total {
+                Some(total) => total + term,
+                None => term,
+            });
+        }
+        total.ok_or(wrong_weights)
+    }
+}
+
+/// `1/2^i`, the last of several 0, with sum 1.
+fn scale_weights(outputs: usize) -> Vec<f64> {
+    let mut weights: Vec<f64> = (0..outputs).map(|i| 0.5f64.powi(i as i32)).collect();
+    if outputs > 1 {
+        weights[outputs - 1] = 0.0;
+    }
+    let sum: f64 = weights.iter().sum();
+    weights.iter().map(|weight| weight / sum).collect()
+}
+
+/// Labels `[N, D, H, W]` at another `shape`: each voxel takes the label at its centre.
+fn nearest_labels(mut labels: Tensor<4, Int>, shape: [usize; 3]) -> Tensor<4, Int> {
+    let device = labels.device();
+    for (axis, &new) in shape.iter().enumerate() {
+        let old = labels.dims()[axis + 1];
+        if old != new {
+            let index: Vec<i64> = (0..new).map(|i| ((2 * i + 1) * old / (2 * new)) as i64).collect();
+            labels = labels.select(axis + 1, Tensor::from_data(TensorData::new(index, [new]), &device));
+        }
+    }
+    labels
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_halve_and_the_coarsest_counts_for_nothing() {
+        assert_eq!(scale_weights(1), [1.0]);
+        let expected = [8.0 / 15.0, 4.0 / 15.0, 2.0 / 15.0, 1.0 / 15.0, 0.0];
+        for (weight, expected) in scale_weights(5).into_iter().zip(expected) {
+            assert!((weight - expected).abs() < 1e-12);
+        }
+        assert_eq!(scale_weights(2), [1.0, 0.0]);
+    }
+}

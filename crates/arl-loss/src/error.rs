@@ -1,0 +1,72 @@
+use thiserror::Error;
+
+/// What can be wrong with a loss's inputs or options. Every message says what to change.
+#[derive(Debug, Clone, PartialEq, Error)]
+pub enum LossError {
+    /// Logits and labels do not describe the same voxels.
+    #[error(
+        "logits [N,C,D,H,W] = {logits:?} do not fit labels [N,D,H,W] = {labels:?}: \
+         N, D, H and W must be equal"
+    )]
+    Shape {
+        /// Shape of the logits.
+        logits: [usize; 5],
+        /// Shape of the labels.
+        labels: [usize; 4],
+    },
+    /// A tensor without voxels or classes.
+    #[error("logits [N,C,D,H,W] = {logits:?} are empty: every dimension must be at least 1")]
+    Empty {
+        /// Shape of the logits.
+        logits: [usize; 5],
+    },
+    /// A region grid with more parts than an axis has voxels.
+    #[error(
+        "axis {axis} has {length} voxels and cannot be cut into {count} regions: \
+         ask for at most {length}, or give the region's size in voxels"
+    )]
+    TooManyRegions {
+        /// 0 = D, 1 = H, 2 = W.
+        axis: usize,
+        /// Voxels along the axis.
+        length: usize,
+        /// Regions asked for.
+        count: usize,
+    },
+    /// A region grid with a zero in it.
+    #[error("region grid has a zero on axis {axis}: counts and sizes start at 1")]
+    ZeroRegion {
+        /// 0 = D, 1 = H, 2 = W.
+        axis: usize,
+    },
+    /// Class weights that do not match the number of classes.
+    #[error("{given} class weights for {classes} classes: give one weight per class, background included")]
+    ClassWeights {
+        /// Weights given.
+        given: usize,
+        /// Classes of the logits.
+        classes: usize,
+    },
+    /// Nothing is left when background is left out of a single-class output.
+    #[error("one class only and background excluded: nothing to score; set include_background")]
+    OnlyBackground,
+    /// A name that is no loss.
+    #[error("unknown loss `{name}`; known: {known}")]
+    UnknownLoss {
+        /// The name given.
+        name: String,
+        /// All names, separated by commas.
+        known: String,
+    },
+    /// Deep supervision without any output.
+    #[error("deep supervision needs at least one output of the network")]
+    NoOutputs,
+    /// Deep supervision weights that do not match the outputs.
+    #[error("{given} deep supervision weights for {outputs} outputs: give one weight per output, and one above 0")]
+    ScaleWeights {
+        /// Weights given.
+        given: usize,
+        /// Outputs of the network.
+        outputs: usize,
+    },
+}

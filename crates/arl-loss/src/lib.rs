@@ -1,0 +1,62 @@
+//! Segmentation losses for [Burn](https://burn.dev), first of all the **adaptive region-specific loss** of
+//! Chen et al. (TPAMI 45(11), 2023).
+//!
+//! That loss cuts the volume into regions and scores each one by a Tversky index whose weights of false
+//! positives and false negatives follow from the errors made in the region itself: where a network invents
+//! tissue it is pushed to be careful, where it misses tissue it is pushed to look harder.
+//!
+//! ```
+//! # #[cfg(feature = "flex")] {
+//! use arl_loss::{AdaptiveRegionLossConfig, DeepSupervision, LossConfig, LossKind, RegionGrid};
+//! use burn::tensor::{Device, Distribution, Int, Tensor};
+//!
+//! let device = Device::flex();
+//! // One image, three classes, 8³ voxels; class indices as labels.
+//! let logits = Tensor::<5>::random([1, 3, 8, 8, 8], Distribution::Default, &device);
+//! let labels = Tensor::<4, Int>::zeros([1, 8, 8, 8], &device);
+//!
+//! // The loss itself, on regions of 4³ voxels.
+//! let loss = AdaptiveRegionLossConfig::new().with_regions(RegionGrid::size([4, 4, 4])).init();
+//! let value: f32 = loss.forward(logits.clone(), labels.clone()).into_scalar();
+//! assert!((0.0..=1.0).contains(&value));
+//!
+//! // Where is it high, and which kind of error does it fight there? [N, C, K]
+//! let report = loss.region_report(logits.clone(), labels.clone())?;
+//! assert_eq!(report.alpha.dims(), [1, 3, 8]);
+//!
+//! // By name, with cross entropy beside it, on the outputs of a deeply supervised network.
+//! let kind: LossKind = "arl+ce".parse()?;
+//! let loss = DeepSupervision::new(&LossConfig::of(kind).with_regions(RegionGrid::size([4, 4, 4])));
+//! let coarse = Tensor::<5>::zeros([1, 3, 4, 4, 4], &device);
+//! let total = loss.forward(vec![logits, coarse], labels);
+//! assert_eq!(total.dims(), [1]);
+//! # }
+//! # Ok::<(), arl_loss::LossError>(())
+//! ```
+//!
+//! All losses are a few lines on top of [`region_statistics`], the one pass over the logits. Axes are
+//! `[N, C, D, H, W]` for logits, always before softmax, and `[N, D, H, W]` for labels.
+#![warn(missing_docs)]
+
+mod adaptive_region;
+mod combined;
+mod cross_entropy;
+mod deep_supervision;
+mod dice;
+mod error;
+mod plain;
+mod region_grid;
+mod region_statistics;
+mod weights;
+
+#[cfg(all(test, feature = "flex"))]
+mod tests;
+
+pub use adaptive_region::{AdaptiveRegionLoss, AdaptiveRegionLossConfig, RegionReduction, RegionReport};
+pub use combined::{Loss, LossConfig, LossKind};
+pub use cross_entropy::{CrossEntropyLoss, CrossEntropyLossConfig};
+pub use deep_supervision::DeepSupervision;
+pub use dice::{DiceLoss, DiceLossConfig};
+pub use error::LossError;
+pub use region_grid::{RegionGrid, Regions};
+pub use region_statistics::{RegionStatistics, region_statistics};
