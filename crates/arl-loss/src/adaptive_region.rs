@@ -61,7 +61,9 @@ pub struct AdaptiveRegionLossConfig {
 impl AdaptiveRegionLossConfig {
     /// The loss with these options.
     pub fn init(&self) -> AdaptiveRegionLoss {
-        AdaptiveRegionLoss { config: self.clone() }
+        AdaptiveRegionLoss {
+            config: self.clone(),
+        }
     }
 }
 
@@ -106,14 +108,19 @@ impl AdaptiveRegionLoss {
     /// # Panics
     /// Where [`try_forward`](Self::try_forward) returns an error.
     pub fn forward(&self, logits: Tensor<5>, labels: Tensor<4, Int>) -> Tensor<1> {
-        self.try_forward(logits, labels).unwrap_or_else(|error| panic!("{error}"))
+        self.try_forward(logits, labels)
+            .unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// As [`forward`](Self::forward), with wrong input as an error.
     ///
     /// # Errors
     /// Shapes that do not fit, a region grid that does not fit the volume, a wrong number of class weights.
-    pub fn try_forward(&self, logits: Tensor<5>, labels: Tensor<4, Int>) -> Result<Tensor<1>, LossError> {
+    pub fn try_forward(
+        &self,
+        logits: Tensor<5>,
+        labels: Tensor<4, Int>,
+    ) -> Result<Tensor<1>, LossError> {
         let statistics = self.statistics(logits, labels)?;
         self.from_statistics(&statistics)
     }
@@ -124,15 +131,26 @@ impl AdaptiveRegionLoss {
     /// A wrong number of class weights, or nothing but background to score.
     pub fn from_statistics(&self, statistics: &RegionStatistics) -> Result<Tensor<1>, LossError> {
         let classes = statistics.tp.dims()[1];
-        check_class_weights(self.config.class_weights.as_deref(), classes, self.config.include_background)?;
+        check_class_weights(
+            self.config.class_weights.as_deref(),
+            classes,
+            self.config.include_background,
+        )?;
         let (report, present) = self.score(statistics);
         let [n, c, _] = report.loss.dims();
 
         let (loss, weight_sum) = match &self.config.class_weights {
             Some(weights) => {
-                let weights = if self.config.include_background { &weights[..] } else { &weights[1..] };
+                let weights = if self.config.include_background {
+                    &weights[..]
+                } else {
+                    &weights[1..]
+                };
                 let weight_sum: f32 = weights.iter().sum();
-                (report.loss.clone() * class_weight_tensor(weights, &report.loss), f64::from(weight_sum))
+                (
+                    report.loss.clone() * class_weight_tensor(weights, &report.loss),
+                    f64::from(weight_sum),
+                )
             }
             None => (report.loss, c as f64),
         };
@@ -147,13 +165,25 @@ impl AdaptiveRegionLoss {
     ///
     /// # Errors
     /// As [`try_forward`](Self::try_forward).
-    pub fn region_report(&self, logits: Tensor<5>, labels: Tensor<4, Int>) -> Result<RegionReport, LossError> {
+    pub fn region_report(
+        &self,
+        logits: Tensor<5>,
+        labels: Tensor<4, Int>,
+    ) -> Result<RegionReport, LossError> {
         let statistics = self.statistics(logits.detach(), labels)?;
-        check_class_weights(None, statistics.tp.dims()[1], self.config.include_background)?;
+        check_class_weights(
+            None,
+            statistics.tp.dims()[1],
+            self.config.include_background,
+        )?;
         Ok(self.score(&statistics).0)
     }
 
-    fn statistics(&self, logits: Tensor<5>, labels: Tensor<4, Int>) -> Result<RegionStatistics, LossError> {
+    fn statistics(
+        &self,
+        logits: Tensor<5>,
+        labels: Tensor<4, Int>,
+    ) -> Result<RegionStatistics, LossError> {
         let [_, _, d, h, w] = logits.dims();
         let regions = self.config.regions.regions([d, h, w])?;
         region_statistics(logits, labels, &regions, self.config.ignore_index)
@@ -161,7 +191,9 @@ impl AdaptiveRegionLoss {
 
     /// The loss per region, and 1 where the region has a labelled voxel (`[N, 1, K]`).
     fn score(&self, statistics: &RegionStatistics) -> (RegionReport, Tensor<3>) {
-        let AdaptiveRegionLossConfig { a, b, smooth: s, .. } = self.config;
+        let AdaptiveRegionLossConfig {
+            a, b, smooth: s, ..
+        } = self.config;
         let images = statistics.tp.dims()[0] as f64;
         let voxels = statistics.voxels();
         let mut statistics = statistics.clone();
@@ -178,7 +210,11 @@ impl AdaptiveRegionLoss {
         let present = voxels.clone().clamp_max(1.0);
         let per_voxel = voxels.clamp_min(1.0).recip() * scale;
         let mean = |sums: Tensor<3>| sums * per_voxel.clone();
-        let (tp, fp, fn_) = (mean(statistics.tp), mean(statistics.fp), mean(statistics.fn_));
+        let (tp, fp, fn_) = (
+            mean(statistics.tp),
+            mean(statistics.fp),
+            mean(statistics.fn_),
+        );
 
         let errors = fp.clone() + fn_.clone() + s;
         let mut alpha = (fp.clone() + s) / errors.clone() * b + a;
@@ -191,6 +227,16 @@ impl AdaptiveRegionLoss {
         let penalty = alpha.clone() * fp.clone() + beta.clone() * fn_.clone();
         let loss = penalty.clone() / (tp.clone() + penalty + s) * present.clone();
         let (alpha, beta) = (alpha * present.clone(), beta * present.clone());
-        (RegionReport { alpha, beta, tp, fp, fn_, loss }, present)
+        (
+            RegionReport {
+                alpha,
+                beta,
+                tp,
+                fp,
+                fn_,
+                loss,
+            },
+            present,
+        )
     }
 }

@@ -1,6 +1,6 @@
 use crate::{
-    AdaptiveRegionLoss, AdaptiveRegionLossConfig, CrossEntropyLoss, CrossEntropyLossConfig, DiceLoss,
-    DiceLossConfig, LossError, RegionGrid, Regions, region_statistics,
+    AdaptiveRegionLoss, AdaptiveRegionLossConfig, CrossEntropyLoss, CrossEntropyLossConfig,
+    DiceLoss, DiceLossConfig, LossError, RegionGrid, Regions, region_statistics,
 };
 use burn::config::Config;
 use burn::prelude::*;
@@ -28,8 +28,14 @@ pub enum LossKind {
 
 impl LossKind {
     /// All losses, in the order of [`NAMES`](Self::NAMES).
-    pub const ALL: [LossKind; 6] =
-        [Self::Arl, Self::ArlCe, Self::Dice, Self::DiceCe, Self::Ce, Self::ArlDiceCe];
+    pub const ALL: [LossKind; 6] = [
+        Self::Arl,
+        Self::ArlCe,
+        Self::Dice,
+        Self::DiceCe,
+        Self::Ce,
+        Self::ArlDiceCe,
+    ];
     /// The names that [`FromStr`] reads and [`Display`](fmt::Display) writes.
     pub const NAMES: [&str; 6] = ["arl", "arl+ce", "dice", "dice+ce", "ce", "arl+dice+ce"];
 
@@ -50,7 +56,10 @@ impl FromStr for LossKind {
 
     fn from_str(name: &str) -> Result<Self, LossError> {
         let found = Self::ALL.into_iter().find(|kind| kind.name() == name);
-        found.ok_or_else(|| LossError::UnknownLoss { name: name.to_owned(), known: Self::NAMES.join(", ") })
+        found.ok_or_else(|| LossError::UnknownLoss {
+            name: name.to_owned(),
+            known: Self::NAMES.join(", "),
+        })
     }
 }
 
@@ -107,7 +116,10 @@ impl LossConfig {
             LossKind::Ce => (0.0, 0.0, 1.0),
             LossKind::ArlDiceCe => (1.0, 1.0, 1.0),
         };
-        Self::new().with_arl_weight(arl).with_dice_weight(dice).with_ce_weight(ce)
+        Self::new()
+            .with_arl_weight(arl)
+            .with_dice_weight(dice)
+            .with_ce_weight(ce)
     }
 
     /// The same with these regions for the adaptive region-specific loss.
@@ -118,7 +130,12 @@ impl LossConfig {
 
     /// The loss with these options.
     pub fn init(&self) -> Loss {
-        Loss { arl: self.arl.init(), dice: self.dice.init(), ce: self.ce.init(), config: self.clone() }
+        Loss {
+            arl: self.arl.init(),
+            dice: self.dice.init(),
+            ce: self.ce.init(),
+            config: self.clone(),
+        }
     }
 }
 
@@ -142,14 +159,19 @@ impl Loss {
     /// # Panics
     /// Where [`try_forward`](Self::try_forward) returns an error.
     pub fn forward(&self, logits: Tensor<5>, labels: Tensor<4, Int>) -> Tensor<1> {
-        self.try_forward(logits, labels).unwrap_or_else(|error| panic!("{error}"))
+        self.try_forward(logits, labels)
+            .unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// As [`forward`](Self::forward), with wrong input as an error.
     ///
     /// # Errors
     /// Shapes or a region grid that do not fit, or a wrong number of class weights.
-    pub fn try_forward(&self, logits: Tensor<5>, labels: Tensor<4, Int>) -> Result<Tensor<1>, LossError> {
+    pub fn try_forward(
+        &self,
+        logits: Tensor<5>,
+        labels: Tensor<4, Int>,
+    ) -> Result<Tensor<1>, LossError> {
         let [_, _, d, h, w] = logits.dims();
         let regions = self.regions([d, h, w])?;
         self.forward_regions(logits, labels, &regions)
@@ -157,7 +179,11 @@ impl Loss {
 
     /// The regions that a volume of `shape` `[D, H, W]` is cut into: one, if no term needs more.
     pub(crate) fn regions(&self, shape: [usize; 3]) -> Result<Regions, LossError> {
-        let grid = if self.config.arl_weight == 0.0 { RegionGrid::WHOLE } else { self.config.arl.regions };
+        let grid = if self.config.arl_weight == 0.0 {
+            RegionGrid::WHOLE
+        } else {
+            self.config.arl.regions
+        };
         grid.regions(shape)
     }
 
@@ -178,10 +204,16 @@ impl Loss {
             });
         };
         if self.config.arl_weight != 0.0 {
-            add(self.config.arl_weight, self.arl.from_statistics(&statistics)?);
+            add(
+                self.config.arl_weight,
+                self.arl.from_statistics(&statistics)?,
+            );
         }
         if self.config.dice_weight != 0.0 {
-            add(self.config.dice_weight, self.dice.from_statistics(&statistics)?);
+            add(
+                self.config.dice_weight,
+                self.dice.from_statistics(&statistics)?,
+            );
         }
         if self.config.ce_weight != 0.0 {
             add(self.config.ce_weight, self.ce.from_statistics(&statistics)?);
@@ -203,12 +235,17 @@ mod tests {
             assert_eq!(serde_json::from_str::<LossKind>(&json).unwrap(), kind);
         }
         let error = "tversky".parse::<LossKind>().unwrap_err().to_string();
-        assert_eq!(error, "unknown loss `tversky`; known: arl, arl+ce, dice, dice+ce, ce, arl+dice+ce");
+        assert_eq!(
+            error,
+            "unknown loss `tversky`; known: arl, arl+ce, dice, dice+ce, ce, arl+dice+ce"
+        );
     }
 
     #[test]
     fn options_round_trip_through_json() {
-        let config = LossConfig::of(LossKind::ArlCe).with_regions(RegionGrid::count([2, 3, 4])).with_ignore_index(Some(9));
+        let config = LossConfig::of(LossKind::ArlCe)
+            .with_regions(RegionGrid::count([2, 3, 4]))
+            .with_ignore_index(Some(9));
         let json = serde_json::to_string(&config).unwrap();
         assert_eq!(serde_json::from_str::<LossConfig>(&json).unwrap(), config);
     }

@@ -17,7 +17,9 @@ pub struct CrossEntropyLossConfig {
 impl CrossEntropyLossConfig {
     /// The loss with these options.
     pub fn init(&self) -> CrossEntropyLoss {
-        CrossEntropyLoss { config: self.clone() }
+        CrossEntropyLoss {
+            config: self.clone(),
+        }
     }
 }
 
@@ -39,14 +41,19 @@ impl CrossEntropyLoss {
     /// # Panics
     /// Where [`try_forward`](Self::try_forward) returns an error.
     pub fn forward(&self, logits: Tensor<5>, labels: Tensor<4, Int>) -> Tensor<1> {
-        self.try_forward(logits, labels).unwrap_or_else(|error| panic!("{error}"))
+        self.try_forward(logits, labels)
+            .unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// As [`forward`](Self::forward), with wrong input as an error.
     ///
     /// # Errors
     /// Shapes that do not fit, or a wrong number of class weights.
-    pub fn try_forward(&self, logits: Tensor<5>, labels: Tensor<4, Int>) -> Result<Tensor<1>, LossError> {
+    pub fn try_forward(
+        &self,
+        logits: Tensor<5>,
+        labels: Tensor<4, Int>,
+    ) -> Result<Tensor<1>, LossError> {
         let [_, _, d, h, w] = logits.dims();
         let regions = RegionGrid::WHOLE.regions([d, h, w])?;
         let statistics = region_statistics(logits, labels, &regions, self.config.ignore_index)?;

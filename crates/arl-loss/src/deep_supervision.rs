@@ -16,7 +16,10 @@ pub struct DeepSupervision {
 impl DeepSupervision {
     /// The loss with these options, on every output.
     pub fn new(loss: &LossConfig) -> Self {
-        Self { loss: loss.init(), weights: None }
+        Self {
+            loss: loss.init(),
+            weights: None,
+        }
     }
 
     /// The same with these weights, finest output first, used as they are given. An output of weight 0 is
@@ -37,14 +40,19 @@ impl DeepSupervision {
     /// # Panics
     /// Where [`try_forward`](Self::try_forward) returns an error.
     pub fn forward(&self, outputs: Vec<Tensor<5>>, labels: Tensor<4, Int>) -> Tensor<1> {
-        self.try_forward(outputs, labels).unwrap_or_else(|error| panic!("{error}"))
+        self.try_forward(outputs, labels)
+            .unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// As [`forward`](Self::forward), with wrong input as an error.
     ///
     /// # Errors
     /// No output, a wrong number of weights, or what the loss itself refuses.
-    pub fn try_forward(&self, outputs: Vec<Tensor<5>>, labels: Tensor<4, Int>) -> Result<Tensor<1>, LossError> {
+    pub fn try_forward(
+        &self,
+        outputs: Vec<Tensor<5>>,
+        labels: Tensor<4, Int>,
+    ) -> Result<Tensor<1>, LossError> {
         if outputs.is_empty() {
             return Err(LossError::NoOutputs);
         }
@@ -54,7 +62,10 @@ impl DeepSupervision {
         };
         let [_, d, h, w] = labels.dims();
         let regions = self.loss.regions([d, h, w])?;
-        let wrong_weights = LossError::ScaleWeights { given: weights.len(), outputs: outputs.len() };
+        let wrong_weights = LossError::ScaleWeights {
+            given: weights.len(),
+            outputs: outputs.len(),
+        };
         if weights.len() != outputs.len() {
             return Err(wrong_weights);
         }
@@ -65,7 +76,10 @@ impl DeepSupervision {
             }
             let [_, _, d, h, w] = output.dims();
             let scaled_labels = nearest_labels(labels.clone(), [d, h, w]);
-            let term = self.loss.forward_regions(output, scaled_labels, &regions.rescaled([d, h, w]))? * weight;
+            let term =
+                self.loss
+                    .forward_regions(output, scaled_labels, &regions.rescaled([d, h, w]))?
+                    * weight;
             total = Some(match total {
                 Some(total) => total + term,
                 None => term,
@@ -91,8 +105,13 @@ fn nearest_labels(mut labels: Tensor<4, Int>, shape: [usize; 3]) -> Tensor<4, In
     for (axis, &new) in shape.iter().enumerate() {
         let old = labels.dims()[axis + 1];
         if old != new {
-            let index: Vec<i64> = (0..new).map(|i| ((2 * i + 1) * old / (2 * new)) as i64).collect();
-            labels = labels.select(axis + 1, Tensor::from_data(TensorData::new(index, [new]), &device));
+            let index: Vec<i64> = (0..new)
+                .map(|i| ((2 * i + 1) * old / (2 * new)) as i64)
+                .collect();
+            labels = labels.select(
+                axis + 1,
+                Tensor::from_data(TensorData::new(index, [new]), &device),
+            );
         }
     }
     labels

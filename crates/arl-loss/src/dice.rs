@@ -27,7 +27,9 @@ pub struct DiceLossConfig {
 impl DiceLossConfig {
     /// The loss with these options.
     pub fn init(&self) -> DiceLoss {
-        DiceLoss { config: self.clone() }
+        DiceLoss {
+            config: self.clone(),
+        }
     }
 }
 
@@ -49,14 +51,19 @@ impl DiceLoss {
     /// # Panics
     /// Where [`try_forward`](Self::try_forward) returns an error.
     pub fn forward(&self, logits: Tensor<5>, labels: Tensor<4, Int>) -> Tensor<1> {
-        self.try_forward(logits, labels).unwrap_or_else(|error| panic!("{error}"))
+        self.try_forward(logits, labels)
+            .unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// As [`forward`](Self::forward), with wrong input as an error.
     ///
     /// # Errors
     /// Shapes that do not fit, or a wrong number of class weights.
-    pub fn try_forward(&self, logits: Tensor<5>, labels: Tensor<4, Int>) -> Result<Tensor<1>, LossError> {
+    pub fn try_forward(
+        &self,
+        logits: Tensor<5>,
+        labels: Tensor<4, Int>,
+    ) -> Result<Tensor<1>, LossError> {
         let [_, _, d, h, w] = logits.dims();
         let regions = RegionGrid::WHOLE.regions([d, h, w])?;
         let statistics = region_statistics(logits, labels, &regions, self.config.ignore_index)?;
@@ -69,7 +76,11 @@ impl DiceLoss {
     /// A wrong number of class weights, or nothing but background to score.
     pub fn from_statistics(&self, statistics: &RegionStatistics) -> Result<Tensor<1>, LossError> {
         let classes = statistics.tp.dims()[1];
-        check_class_weights(self.config.class_weights.as_deref(), classes, self.config.include_background)?;
+        check_class_weights(
+            self.config.class_weights.as_deref(),
+            classes,
+            self.config.include_background,
+        )?;
         let mut statistics = statistics.whole();
         if !self.config.include_background {
             statistics = statistics.without_background();
@@ -82,7 +93,11 @@ impl DiceLoss {
         Ok(match &self.config.class_weights {
             None => loss.mean(),
             Some(weights) => {
-                let weights = if self.config.include_background { &weights[..] } else { &weights[1..] };
+                let weights = if self.config.include_background {
+                    &weights[..]
+                } else {
+                    &weights[1..]
+                };
                 let sum = f64::from(weights.iter().sum::<f32>()) * loss.dims()[0] as f64;
                 (loss.clone() * class_weight_tensor(weights, &loss)).sum() / sum.max(1e-12)
             }

@@ -40,7 +40,9 @@ pub enum LossError {
         axis: usize,
     },
     /// Class weights that do not match the number of classes.
-    #[error("{given} class weights for {classes} classes: give one weight per class, background included")]
+    #[error(
+        "{given} class weights for {classes} classes: give one weight per class, background included"
+    )]
     ClassWeights {
         /// Weights given.
         given: usize,
@@ -62,7 +64,9 @@ pub enum LossError {
     #[error("deep supervision needs at least one output of the network")]
     NoOutputs,
     /// Deep supervision weights that do not match the outputs.
-    #[error("{given} deep supervision weights for {outputs} outputs: give one weight per output, and one above 0")]
+    #[error(
+        "{given} deep supervision weights for {outputs} outputs: give one weight per output, and one above 0"
+    )]
     ScaleWeights {
         /// Weights given.
         given: usize,

@@ -40,6 +40,8 @@
 
 mod adaptive_region;
 mod combined;
+#[cfg(feature = "flex")]
+mod cpu;
 mod cross_entropy;
 mod deep_supervision;
 mod dice;
@@ -52,7 +54,9 @@ mod weights;
 #[cfg(all(test, feature = "flex"))]
 mod tests;
 
-pub use adaptive_region::{AdaptiveRegionLoss, AdaptiveRegionLossConfig, RegionReduction, RegionReport};
+pub use adaptive_region::{
+    AdaptiveRegionLoss, AdaptiveRegionLossConfig, RegionReduction, RegionReport,
+};
 pub use combined::{Loss, LossConfig, LossKind};
 pub use cross_entropy::{CrossEntropyLoss, CrossEntropyLossConfig};
 pub use deep_supervision::DeepSupervision;

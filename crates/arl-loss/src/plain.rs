@@ -27,7 +27,10 @@ pub(crate) fn region_statistics(
     let class = Tensor::<1, Int>::arange(0..classes as i64, &device).reshape([1, classes, 1, 1, 1]);
     let class = class.cast(labels.dtype());
     let g = labels.clone().equal(class).float().cast(dtype);
-    let outside = labels.clone().lower_elem(0).bool_or(labels.greater_equal_elem(classes as i64));
+    let outside = labels
+        .clone()
+        .lower_elem(0)
+        .bool_or(labels.greater_equal_elem(classes as i64));
     let valid = outside.bool_not().float().cast(dtype);
 
     let log_p = log_softmax(logits, 1);
@@ -64,13 +67,19 @@ fn sum_intervals(x: Tensor<3>, regions: &Regions, axis: usize) -> Tensor<3> {
     if part == 1 && count == length {
         return x;
     }
-    x.reshape([outer, count, part, inner]).sum_dim(2).reshape([outer, count, inner])
+    x.reshape([outer, count, part, inner])
+        .sum_dim(2)
+        .reshape([outer, count, inner])
 }
 
 /// Brings uneven intervals to the length of the longest: one gather and a 0/1 weight, whose backward costs one
 /// pass, where a slice per interval would cost a full-size zero tensor each.
 fn pad_intervals(x: Tensor<3>, regions: &Regions, axis: usize) -> (Tensor<3>, usize) {
-    let part = regions.intervals(axis).map(|interval| interval.len()).max().unwrap_or(0);
+    let part = regions
+        .intervals(axis)
+        .map(|interval| interval.len())
+        .max()
+        .unwrap_or(0);
     let mut index = Vec::new();
     let mut weight = Vec::new();
     for interval in regions.intervals(axis) {
@@ -82,6 +91,8 @@ fn pad_intervals(x: Tensor<3>, regions: &Regions, axis: usize) -> (Tensor<3>, us
     let len = index.len();
     let (device, dtype) = (x.device(), x.dtype());
     let index = Tensor::<1, Int>::from_data(TensorData::new(index, [len]), &device);
-    let weight = Tensor::<3>::from_data(TensorData::new(weight, [1, len, 1]), (&device, DType::F32)).cast(dtype);
+    let weight =
+        Tensor::<3>::from_data(TensorData::new(weight, [1, len, 1]), (&device, DType::F32))
+            .cast(dtype);
     (x.select(1, index) * weight, part)
 }

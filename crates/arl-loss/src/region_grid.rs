@@ -65,7 +65,11 @@ fn cut_by_count(axis: usize, length: usize, count: usize) -> Result<Vec<usize>, 
         return Err(LossError::ZeroRegion { axis });
     }
     if count > length {
-        return Err(LossError::TooManyRegions { axis, length, count });
+        return Err(LossError::TooManyRegions {
+            axis,
+            length,
+            count,
+        });
     }
     Ok((0..=count).map(|i| i * length / count).collect())
 }
@@ -74,7 +78,9 @@ fn cut_by_size(axis: usize, length: usize, size: usize) -> Result<Vec<usize>, Lo
     if size == 0 {
         return Err(LossError::ZeroRegion { axis });
     }
-    Ok((0..=length.div_ceil(size)).map(|i| (i * size).min(length)).collect())
+    Ok((0..=length.div_ceil(size))
+        .map(|i| (i * size).min(length))
+        .collect())
 }
 
 /// The regions of one volume: per axis, the voxel at which each interval starts, and the axis length last.
@@ -103,7 +109,9 @@ impl Regions {
 
     /// Shape `[D, H, W]` of the volume that the regions cover.
     pub fn shape(&self) -> [usize; 3] {
-        self.bounds.each_ref().map(|bounds| *bounds.last().unwrap_or(&0))
+        self.bounds
+            .each_ref()
+            .map(|bounds| *bounds.last().unwrap_or(&0))
     }
 
     /// The intervals of one axis (0 = D, 1 = H, 2 = W), in order.
@@ -119,8 +127,16 @@ impl Regions {
         let bounds = self.bounds.each_ref().map(|bounds| {
             let (new, old) = (shape[axis], *bounds.last().unwrap_or(&0));
             axis += 1;
-            let mut scaled: Vec<usize> =
-                bounds.iter().map(|&b| if old == 0 { 0 } else { (2 * b * new + old) / (2 * old) }).collect();
+            let mut scaled: Vec<usize> = bounds
+                .iter()
+                .map(|&b| {
+                    if old == 0 {
+                        0
+                    } else {
+                        (2 * b * new + old) / (2 * old)
+                    }
+                })
+                .collect();
             scaled.dedup();
             scaled
         });
@@ -143,8 +159,14 @@ mod tests {
         for (axis, &length) in shape.iter().enumerate() {
             let mut next = 0;
             for interval in regions.intervals(axis) {
-                assert_eq!(interval.start, next, "gap or overlap on axis {axis} of {shape:?}");
-                assert!(interval.end > interval.start, "empty part on axis {axis} of {shape:?}");
+                assert_eq!(
+                    interval.start, next,
+                    "gap or overlap on axis {axis} of {shape:?}"
+                );
+                assert!(
+                    interval.end > interval.start,
+                    "empty part on axis {axis} of {shape:?}"
+                );
                 next = interval.end;
             }
             assert_eq!(next, length);
@@ -175,10 +197,16 @@ mod tests {
     #[test]
     fn short_part_comes_last_and_counts_spread() {
         let by_size = RegionGrid::size([16; 3]).regions([40, 16, 5]).unwrap();
-        assert_eq!(by_size.intervals(0).collect::<Vec<_>>(), [0..16, 16..32, 32..40]);
+        assert_eq!(
+            by_size.intervals(0).collect::<Vec<_>>(),
+            [0..16, 16..32, 32..40]
+        );
         assert_eq!(by_size.counts(), [3, 1, 1]);
         let by_count = RegionGrid::count([3, 1, 2]).regions([10, 4, 5]).unwrap();
-        assert_eq!(by_count.intervals(0).collect::<Vec<_>>(), [0..3, 3..6, 6..10]);
+        assert_eq!(
+            by_count.intervals(0).collect::<Vec<_>>(),
+            [0..3, 3..6, 6..10]
+        );
         assert_eq!(by_count.intervals(2).collect::<Vec<_>>(), [0..2, 2..5]);
     }
 
@@ -186,7 +214,10 @@ mod tests {
     fn coarse_scale_keeps_the_anatomy() {
         let fine = RegionGrid::size([16; 3]).regions([40, 32, 16]).unwrap();
         let coarse = fine.rescaled([20, 16, 8]);
-        assert_eq!(coarse.intervals(0).collect::<Vec<_>>(), [0..8, 8..16, 16..20]);
+        assert_eq!(
+            coarse.intervals(0).collect::<Vec<_>>(),
+            [0..8, 8..16, 16..20]
+        );
         // Sixteen regions on four voxels: clamped to one region per voxel.
         let fine = RegionGrid::count([16, 1, 1]).regions([64, 4, 4]).unwrap();
         assert_eq!(fine.rescaled([4, 1, 1]).counts(), [4, 1, 1]);
@@ -196,16 +227,29 @@ mod tests {
     fn impossible_grids_say_so() {
         assert_eq!(
             RegionGrid::count([1, 9, 1]).regions([8, 8, 8]),
-            Err(LossError::TooManyRegions { axis: 1, length: 8, count: 9 })
+            Err(LossError::TooManyRegions {
+                axis: 1,
+                length: 8,
+                count: 9
+            })
         );
-        assert_eq!(RegionGrid::size([4, 4, 0]).regions([8, 8, 8]), Err(LossError::ZeroRegion { axis: 2 }));
-        assert_eq!(RegionGrid::count([0, 1, 1]).regions([8, 8, 8]), Err(LossError::ZeroRegion { axis: 0 }));
+        assert_eq!(
+            RegionGrid::size([4, 4, 0]).regions([8, 8, 8]),
+            Err(LossError::ZeroRegion { axis: 2 })
+        );
+        assert_eq!(
+            RegionGrid::count([0, 1, 1]).regions([8, 8, 8]),
+            Err(LossError::ZeroRegion { axis: 0 })
+        );
     }
 
     #[test]
     fn serialises_as_a_person_would_write_it() {
         let json = serde_json::to_string(&RegionGrid::size([16, 8, 4])).unwrap();
         assert_eq!(json, r#"{"size":[16,8,4]}"#);
-        assert_eq!(serde_json::from_str::<RegionGrid>(&json).unwrap(), RegionGrid::size([16, 8, 4]));
+        assert_eq!(
+            serde_json::from_str::<RegionGrid>(&json).unwrap(),
+            RegionGrid::size([16, 8, 4])
+        );
     }
 }

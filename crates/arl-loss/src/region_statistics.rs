@@ -75,13 +75,31 @@ pub fn region_statistics(
     if regions.shape() != [d, h, w] {
         let [n, c, ..] = logits.dims();
         let [rd, rh, rw] = regions.shape();
-        return Err(LossError::Shape { logits: [n, c, d, h, w], labels: [n, rd, rh, rw] });
+        return Err(LossError::Shape {
+            logits: [n, c, d, h, w],
+            labels: [n, rd, rh, rw],
+        });
     }
     let logits = match logits.dtype() {
         DType::F32 | DType::F64 => logits,
         _ => logits.cast(DType::F32),
     };
-    Ok(plain::region_statistics(logits, labels, regions, ignore_index))
+    // The one place that knows that there is a faster way on some devices.
+    #[cfg(feature = "flex")]
+    if crate::cpu::supports(&logits) {
+        return Ok(crate::cpu::region_statistics(
+            logits,
+            labels,
+            regions,
+            ignore_index,
+        ));
+    }
+    Ok(plain::region_statistics(
+        logits,
+        labels,
+        regions,
+        ignore_index,
+    ))
 }
 
 /// That logits and labels describe the same, and some, voxels.

@@ -14,9 +14,10 @@ pub(crate) fn check_class_weights(
         return Err(LossError::OnlyBackground);
     }
     match weights {
-        Some(weights) if weights.len() != classes => {
-            Err(LossError::ClassWeights { given: weights.len(), classes })
-        }
+        Some(weights) if weights.len() != classes => Err(LossError::ClassWeights {
+            given: weights.len(),
+            classes,
+        }),
         _ => Ok(()),
     }
 }
