@@ -14,6 +14,17 @@ pub enum LossError {
         /// Shape of the labels.
         labels: [usize; 4],
     },
+    /// Regions of another volume.
+    #[error(
+        "logits [N,C,D,H,W] = {logits:?} do not fit regions of a volume [D,H,W] = {regions:?}: \
+         make the regions from the shape of the logits"
+    )]
+    Regions {
+        /// Shape of the logits.
+        logits: [usize; 5],
+        /// Shape that the regions cover.
+        regions: [usize; 3],
+    },
     /// A tensor without voxels or classes.
     #[error("logits [N,C,D,H,W] = {logits:?} are empty: every dimension must be at least 1")]
     Empty {

@@ -63,4 +63,4 @@ pub use deep_supervision::DeepSupervision;
 pub use dice::{DiceLoss, DiceLossConfig};
 pub use error::LossError;
 pub use region_grid::{RegionGrid, Regions};
-pub use region_statistics::{RegionStatistics, region_statistics};
+pub use region_statistics::{RegionStatistics, plain_region_statistics, region_statistics};

@@ -70,20 +70,7 @@ pub fn region_statistics(
     regions: &Regions,
     ignore_index: Option<i64>,
 ) -> Result<RegionStatistics, LossError> {
-    check_shapes(&logits, &labels)?;
-    let [_, _, d, h, w] = logits.dims();
-    if regions.shape() != [d, h, w] {
-        let [n, c, ..] = logits.dims();
-        let [rd, rh, rw] = regions.shape();
-        return Err(LossError::Shape {
-            logits: [n, c, d, h, w],
-            labels: [n, rd, rh, rw],
-        });
-    }
-    let logits = match logits.dtype() {
-        DType::F32 | DType::F64 => logits,
-        _ => logits.cast(DType::F32),
-    };
+    let logits = prepare(logits, &labels, regions)?;
     // The one place that knows that there is a faster way on some devices.
     #[cfg(feature = "flex")]
     if crate::cpu::supports(&logits) {
@@ -102,8 +89,48 @@ pub fn region_statistics(
     ))
 }
 
+/// As [`region_statistics`], always in plain tensor operations: what the faster ways are measured against.
+///
+/// # Errors
+/// As [`region_statistics`].
+pub fn plain_region_statistics(
+    logits: Tensor<5>,
+    labels: Tensor<4, Int>,
+    regions: &Regions,
+    ignore_index: Option<i64>,
+) -> Result<RegionStatistics, LossError> {
+    let logits = prepare(logits, &labels, regions)?;
+    Ok(plain::region_statistics(
+        logits,
+        labels,
+        regions,
+        ignore_index,
+    ))
+}
+
+/// Checks the shapes, and brings half precision to f32.
+fn prepare(
+    logits: Tensor<5>,
+    labels: &Tensor<4, Int>,
+    regions: &Regions,
+) -> Result<Tensor<5>, LossError> {
+    check_shapes(&logits, labels)?;
+    let [n, c, d, h, w] = logits.dims();
+    let [rd, rh, rw] = regions.shape();
+    if [rd, rh, rw] != [d, h, w] {
+        return Err(LossError::Regions {
+            logits: [n, c, d, h, w],
+            regions: [rd, rh, rw],
+        });
+    }
+    Ok(match logits.dtype() {
+        DType::F32 | DType::F64 => logits,
+        _ => logits.cast(DType::F32),
+    })
+}
+
 /// That logits and labels describe the same, and some, voxels.
-pub(crate) fn check_shapes(logits: &Tensor<5>, labels: &Tensor<4, Int>) -> Result<(), LossError> {
+fn check_shapes(logits: &Tensor<5>, labels: &Tensor<4, Int>) -> Result<(), LossError> {
     let (logits, labels) = (logits.dims(), labels.dims());
     let [n, _, d, h, w] = logits;
     if labels != [n, d, h, w] {

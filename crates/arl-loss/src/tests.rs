@@ -371,7 +371,7 @@ fn fused_equals_plain() {
                 assert!(crate::cpu::supports(&z));
                 region_statistics(z.clone(), y.clone(), &regions, Some(0)).unwrap()
             } else {
-                crate::plain::region_statistics(z.clone(), y.clone(), &regions, Some(0))
+                plain_region_statistics(z.clone(), y.clone(), &regions, Some(0)).unwrap()
             };
             let RegionStatistics {
                 tp,
