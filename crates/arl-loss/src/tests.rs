@@ -404,9 +404,32 @@ fn fused_equals_plain() {
 }
 
 #[test]
+fn any_number_of_threads_gives_the_same_bits() {
+    let shape = [2, 3, 9, 8, 33];
+    let run = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .unwrap();
+        pool.install(|| {
+            let z = tensor(wave(shape), shape, F32).require_grad();
+            let loss = LossConfig::of(LossKind::ArlDiceCe)
+                .with_regions(RegionGrid::size([4, 4, 4]))
+                .init();
+            let loss = loss.forward(z.clone(), labels(stripes([2, 9, 8, 33]), [2, 9, 8, 33]));
+            (
+                scalar(loss.clone()),
+                values(z.grad(&loss.backward()).unwrap()),
+            )
+        })
+    };
+    assert_eq!(run(1), run(5));
+}
+
+#[test]
 fn saturated_logits_stay_finite() {
     for dtype in [F32, F64] {
-        let sign = |i: usize| if i % 3 == 0 { 1e4 } else { -1e4 };
+        let sign = |i: usize| if i.is_multiple_of(3) { 1e4 } else { -1e4 };
         let z = tensor((0..192).map(sign).collect(), [1, 3, 4, 4, 4], dtype).require_grad();
         let y = labels(stripes([1, 4, 4, 4]), [1, 4, 4, 4]);
         let loss = LossConfig::of(LossKind::ArlDiceCe)
