@@ -1,0 +1,226 @@
+//! Batches of augmented patches, made by background threads.
+//!
+//! Every sample has its own random generator, seeded by where it stands (seed, epoch, step, place in the batch), and
+//! batches are handed out in order. So a run sees the same batches whatever the number of threads, and a resumed
+//! run goes on with those that it would have seen.
+
+mod batch;
+mod workers;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use crate::augment::AugmentConfig;
+use crate::cache::Cache;
+use crate::sampler::PatchSampler;
+use crate::{DataError, Result};
+pub use batch::Batch;
+pub use workers::EpochIter;
+
+/// The label of voxels outside of the volume: background, as in nnU-Net.
+const OUTSIDE: u16 = 0;
+
+/// What a loader makes, and with how many threads.
+#[derive(Clone, Debug)]
+pub struct LoaderConfig {
+    /// Voxels of a patch along `[D, H, W]`.
+    pub patch_size: [usize; 3],
+    /// Patches per batch.
+    pub batch_size: usize,
+    /// Batches per epoch.
+    pub steps_per_epoch: usize,
+    /// The share of patches forced to contain foreground; see [`PatchSampler`].
+    pub foreground_fraction: f32,
+    /// What is done to each patch.
+    pub augment: AugmentConfig,
+    /// Seed of everything random here.
+    pub seed: u64,
+    /// Background threads; 0 makes each batch when it is asked for.
+    pub workers: usize,
+    /// Finished batches kept waiting, rounded up to a multiple of `workers`; each worker holds one more in the making.
+    pub queue_batches: usize,
+}
+
+/// Draws training batches from a cache.
+#[derive(Debug)]
+pub struct PatchLoader {
+    source: Arc<Source>,
+    waited_ns: Arc<AtomicU64>,
+}
+
+/// What a worker needs to make any batch.
+#[derive(Debug)]
+struct Source {
+    cache: Arc<Cache>,
+    cases: Vec<usize>,
+    sampler: PatchSampler,
+    config: LoaderConfig,
+}
+
+impl PatchLoader {
+    /// A loader over the cases at these indices of [`Cache::cases`].
+    ///
+    /// # Errors
+    /// No case, an index past the end, cases that differ in their number of channels, an empty patch or batch.
+    pub fn new(cache: Arc<Cache>, cases: Vec<usize>, config: LoaderConfig) -> Result<Self> {
+        check_cases(&cache, &cases, config.patch_size)?;
+        if config.batch_size == 0 {
+            return Err(DataError::case(
+                cache.directory(),
+                "the batch size is 0",
+                "set it to 1 or more",
+            ));
+        }
+        let sampler = PatchSampler {
+            patch_size: config.patch_size,
+            foreground_fraction: config.foreground_fraction,
+        };
+        Ok(Self {
+            source: Arc::new(Source {
+                cache,
+                cases,
+                sampler,
+                config,
+            }),
+            waited_ns: Arc::default(),
+        })
+    }
+
+    /// Starts the threads for an epoch and returns its batches in order. Dropping the iterator stops them.
+    ///
+    /// An item is an error, and the last one, when a case could not be turned into a patch; it names the case.
+    pub fn epoch(&self, epoch: usize) -> EpochIter {
+        let source = self.source.clone();
+        let config = &self.source.config;
+        EpochIter::start(
+            config.steps_per_epoch,
+            config.workers,
+            config.queue_batches,
+            self.waited_ns.clone(),
+            Arc::new(move |step, stop: &AtomicBool| source.batch(epoch, step, stop)),
+        )
+    }
+
+    /// How long the consumer has waited for batches since this loader was made, over all epochs.
+    pub fn waited(&self) -> Duration {
+        Duration::from_nanos(self.waited_ns.load(Ordering::Relaxed))
+    }
+}
+
+impl Source {
+    /// The batch of a step; `None` if `stop` was set meanwhile.
+    fn batch(&self, epoch: usize, step: usize, stop: &AtomicBool) -> Option<Result<Batch>> {
+        let config = &self.config;
+        let mut batch = Batch::with_capacity(
+            config.batch_size,
+            self.cache.cases()[self.cases[0]].channels,
+            config.patch_size,
+        );
+        for index in 0..config.batch_size {
+            if stop.load(Ordering::Relaxed) {
+                return None;
+            }
+            let mut rng = sample_rng([config.seed, epoch as u64, step as u64, index as u64]);
+            let case = &self.cache.cases()[self.cases[rng.random_range(0..self.cases.len())]];
+            let pushed = workers::guarded(&case.id, || {
+                let foreground =
+                    self.sampler
+                        .forces_foreground(index, config.batch_size, &mut rng);
+                let start = self.sampler.start(case, foreground, &mut rng);
+                let (mut image, mut labels) = case.read_patch(start, config.patch_size, OUTSIDE);
+                config.augment.apply(&mut image, &mut labels, &mut rng);
+                batch.push(&case.id, &image, &labels)
+            });
+            if let Err(error) = pushed {
+                return Some(Err(error));
+            }
+        }
+        Some(Ok(batch))
+    }
+}
+
+/// A fixed list of `count` unaugmented patches, one per batch, for following a training run.
+///
+/// The cases take turns; each patch is centred on foreground where its case has some.
+///
+/// # Errors
+/// No case, an index past the end, cases that differ in their number of channels, an empty patch.
+pub fn validation_patches(
+    cache: &Cache,
+    cases: &[usize],
+    patch_size: [usize; 3],
+    count: usize,
+    seed: u64,
+) -> Result<Vec<Batch>> {
+    check_cases(cache, cases, patch_size)?;
+    let sampler = PatchSampler {
+        patch_size,
+        foreground_fraction: 1.0,
+    };
+    (0..count)
+        .map(|patch| {
+            // No epoch has this number, so no training patch shares its generator.
+            let mut rng = sample_rng([seed, u64::MAX, patch as u64, 0]);
+            let case = &cache.cases()[cases[patch % cases.len()]];
+            let start = sampler.start(case, true, &mut rng);
+            let (image, labels) = case.read_patch(start, patch_size, OUTSIDE);
+            let mut batch = Batch::with_capacity(1, case.channels, patch_size);
+            batch.push(&case.id, &image, &labels)?;
+            Ok(batch)
+        })
+        .collect()
+}
+
+fn check_cases(cache: &Cache, cases: &[usize], patch_size: [usize; 3]) -> Result<()> {
+    let directory = cache.directory();
+    if patch_size.contains(&0) {
+        let problem = format!("the patch size is {patch_size:?} voxels");
+        return Err(DataError::case(directory, problem, "set it to 1 or more"));
+    }
+    let mut selected = Vec::new();
+    for &index in cases {
+        let Some(case) = cache.cases().get(index) else {
+            let problem = format!("case {index} of {} was asked for", cache.cases().len());
+            return Err(DataError::case(directory, problem, "check the split"));
+        };
+        selected.push(case);
+    }
+    let Some(first) = selected.first() else {
+        return Err(DataError::case(
+            directory,
+            "no case was selected",
+            "check the split",
+        ));
+    };
+    if let Some(other) = selected.iter().find(|case| case.channels != first.channels) {
+        let problem = format!(
+            "case {} has {} channels, but case {} has {}",
+            other.id, other.channels, first.id, first.channels
+        );
+        return Err(DataError::case(
+            directory,
+            problem,
+            "give every case the same channels",
+        ));
+    }
+    Ok(())
+}
+
+/// The generator of a sample: its coordinates are folded one by one with SplitMix64, whose full mixing keeps
+/// neighbouring samples apart, and the result seeds [`StdRng`].
+fn sample_rng(coordinates: [u64; 4]) -> StdRng {
+    let mixed = coordinates.into_iter().fold(0u64, |state, coordinate| {
+        let mut z = (state ^ coordinate).wrapping_add(0x9e37_79b9_7f4a_7c15);
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    });
+    StdRng::seed_from_u64(mixed)
+}
+
+#[cfg(test)]
+mod tests;

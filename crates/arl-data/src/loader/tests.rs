@@ -1,0 +1,192 @@
+use std::time::Instant;
+
+use super::*;
+use crate::cache::testing::{TestCase, cache_of};
+
+fn label([d, h, w]: [usize; 3]) -> u16 {
+    u16::from(d > 6 && h > 6) + u16::from(w == 0)
+}
+
+/// Three cases, one of them smaller than the patch.
+fn cache() -> (tempfile::TempDir, Arc<Cache>) {
+    let directory = tempfile::tempdir().unwrap();
+    let cases = [
+        TestCase::new("a", [12, 14, 9], label),
+        TestCase::new("b", [5, 20, 10], label),
+        TestCase::new("c", [16, 16, 16], label),
+    ]
+    .map(|case| case.with_channels(2));
+    let cache = cache_of(directory.path(), &cases, 3);
+    (directory, Arc::new(cache))
+}
+
+fn config(workers: usize) -> LoaderConfig {
+    LoaderConfig {
+        patch_size: [8, 8, 8],
+        batch_size: 3,
+        steps_per_epoch: 20,
+        foreground_fraction: 0.33,
+        augment: AugmentConfig::default(),
+        seed: 42,
+        workers,
+        queue_batches: 4,
+    }
+}
+
+fn epoch(cache: &Arc<Cache>, config: LoaderConfig, epoch: usize) -> Vec<Batch> {
+    PatchLoader::new(cache.clone(), vec![0, 1, 2], config)
+        .unwrap()
+        .epoch(epoch)
+        .collect::<Result<_>>()
+        .unwrap()
+}
+
+fn bits(batches: &[Batch]) -> Vec<u32> {
+    batches
+        .iter()
+        .flat_map(|batch| &batch.images)
+        .map(|value| value.to_bits())
+        .collect()
+}
+
+#[test]
+fn batches_do_not_depend_on_the_number_of_workers() {
+    let (_directory, cache) = cache();
+    let alone = epoch(&cache, config(0), 5);
+    assert_eq!(alone.len(), 20);
+    assert_eq!(alone[0].shape, [3, 2, 8, 8, 8]);
+    assert_eq!(alone[0].images.len(), 3 * 2 * 512);
+    assert_eq!(alone[0].labels.len(), 3 * 512);
+    for workers in [1, 8] {
+        let made = epoch(&cache, config(workers), 5);
+        assert_eq!(bits(&made), bits(&alone), "{workers} workers");
+        assert_eq!(made, alone);
+    }
+    let mut cases: Vec<_> = alone.iter().flat_map(|batch| &batch.case_ids).collect();
+    cases.sort();
+    cases.dedup();
+    assert_eq!(cases, ["a", "b", "c"]);
+}
+
+#[test]
+fn epochs_seeds_steps_and_samples_differ() {
+    let (_directory, cache) = cache();
+    let first = epoch(&cache, config(2), 0);
+    assert_ne!(bits(&first), bits(&epoch(&cache, config(2), 1)));
+    let other_seed = LoaderConfig {
+        seed: 43,
+        ..config(2)
+    };
+    assert_ne!(bits(&first), bits(&epoch(&cache, other_seed, 0)));
+    assert_ne!(first[0], first[1]);
+    // Neighbouring coordinates give unrelated generators, also with the coordinates swapped.
+    let draws: std::collections::HashSet<u64> = (0..1000)
+        .flat_map(|i| [[0, 0, i, 0], [0, i + 1, 0, 0], [i + 1, 0, 0, 0], [0, 0, 0, i + 1]])
+        .map(|coordinates| sample_rng(coordinates).random())
+        .collect();
+    assert_eq!(draws.len(), 4000);
+}
+
+#[test]
+fn dropping_an_epoch_stops_its_threads() {
+    let (_directory, cache) = cache();
+    let endless = LoaderConfig {
+        steps_per_epoch: 1_000_000_000,
+        ..config(8)
+    };
+    let loader = PatchLoader::new(cache.clone(), vec![0, 1, 2], endless).unwrap();
+    let begun = Instant::now();
+    for taken in [0, 1, 20] {
+        let mut batches = loader.epoch(taken);
+        for _ in 0..taken {
+            batches.next().unwrap().unwrap();
+        }
+        drop(batches);
+    }
+    assert!(begun.elapsed().as_secs() < 20, "{:?}", begun.elapsed());
+    drop(loader);
+    // The threads held the cache too.
+    assert_eq!(Arc::strong_count(&cache), 1);
+}
+
+#[test]
+fn an_error_or_panic_names_the_case_and_ends_the_epoch() {
+    for (workers, panics) in [(0, true), (1, true), (8, true), (0, false), (8, false)] {
+        let mut batches = EpochIter::start(
+            100,
+            workers,
+            4,
+            Arc::default(),
+            Arc::new(move |step, _: &AtomicBool| {
+                let made = workers::guarded("case_7", || match step {
+                    5 if panics => panic!("no voxel {step}"),
+                    5 => Err(DataError::Worker {
+                        case: "case_7".into(),
+                        problem: "no voxel 5".into(),
+                    }),
+                    _ => Ok(()),
+                });
+                Some(made.map(|()| Batch::with_capacity(1, 1, [1; 3])))
+            }),
+        );
+        for step in 0..5 {
+            assert!(batches.next().unwrap().is_ok(), "step {step}");
+        }
+        let message = batches.next().unwrap().unwrap_err().to_string();
+        assert!(message.contains("case case_7: no voxel 5"), "{message}");
+        assert!(batches.next().is_none());
+    }
+}
+
+#[test]
+fn waiting_is_counted() {
+    let (_directory, cache) = cache();
+    let loader = PatchLoader::new(cache, vec![0], config(0)).unwrap();
+    assert_eq!(loader.waited(), Duration::ZERO);
+    let begun = Instant::now();
+    assert_eq!(loader.epoch(0).count(), 20);
+    let waited = loader.waited();
+    assert!(waited > Duration::ZERO && waited <= begun.elapsed());
+}
+
+#[test]
+fn wrong_requests_are_errors() {
+    let (directory, cache) = cache();
+    let message = |cases: Vec<usize>, config: LoaderConfig| {
+        PatchLoader::new(cache.clone(), cases, config)
+            .unwrap_err()
+            .to_string()
+    };
+    assert!(message(vec![], config(0)).contains("no case"));
+    assert!(message(vec![0, 3], config(0)).contains("case 3 of 3"));
+    let mut wrong = config(0);
+    wrong.patch_size[1] = 0;
+    assert!(message(vec![0], wrong).contains("patch size"));
+    let mut wrong = config(0);
+    wrong.batch_size = 0;
+    assert!(message(vec![0], wrong).contains("batch size"));
+
+    let cases = [
+        TestCase::new("one", [4; 3], label),
+        TestCase::new("two", [4; 3], label).with_channels(2),
+    ];
+    let mixed = cache_of(directory.path(), &cases, 3);
+    let error = PatchLoader::new(Arc::new(mixed), vec![0, 1], config(0)).unwrap_err();
+    assert!(error.to_string().contains("case two has 2 channels"), "{error}");
+}
+
+#[test]
+fn validation_patches_are_fixed_and_centred_on_foreground() {
+    let (_directory, cache) = cache();
+    let patches = |seed| validation_patches(&cache, &[2, 0], [8; 3], 10, seed).unwrap();
+    let first = patches(1);
+    assert_eq!(first, patches(1));
+    assert_ne!(first, patches(2));
+    assert_eq!(first.len(), 10);
+    for (index, patch) in first.iter().enumerate() {
+        assert_eq!(patch.shape, [1, 2, 8, 8, 8]);
+        assert_eq!(patch.case_ids, [["c", "a"][index % 2]]);
+        assert!(patch.labels.iter().any(|&label| label > 0));
+        assert!(patch.images.iter().all(|value| value.fract() == 0.0), "augmented");
+    }
+}
