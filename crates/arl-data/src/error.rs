@@ -1,26 +1,28 @@
 //! What can go wrong with files that come from outside, each as one line that names the file and the cure.
 
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
+
+/// The result type of this crate.
+pub type Result<T> = std::result::Result<T, DataError>;
 
 /// An error of this crate. Its text is one line: the file, what is wrong with it, and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
-    /// A file or directory could not be read or written.
-    #[error("{}: {action} failed: {source}", path.display())]
+    /// The operating system refused to read or write.
+    #[error("{}: {source}", path.display())]
     Io {
         /// The file or directory.
         path: PathBuf,
-        /// What was tried, e.g. `reading`.
-        action: &'static str,
-        /// The operating system's answer.
-        source: std::io::Error,
+        /// The operating system's reason.
+        source: io::Error,
     },
-    /// A file exists but does not hold what it should.
+    /// A file or directory is missing, or does not hold what it should.
     #[error("{}: {message}; {cure}", path.display())]
     Invalid {
-        /// The file.
+        /// The file or directory at fault.
         path: PathBuf,
-        /// What is wrong.
+        /// What is wrong with it.
         message: String,
         /// What to do about it.
         cure: String,
@@ -35,24 +37,23 @@ pub enum DataError {
     },
 }
 
-/// The result type of this crate.
-pub type Result<T> = std::result::Result<T, DataError>;
-
 impl DataError {
-    /// A file that could not be read or written; for `map_err`.
-    pub fn io(path: &Path, action: &'static str) -> impl FnOnce(std::io::Error) -> Self {
-        let path = path.to_owned();
-        move |source| Self::Io {
-            path,
-            action,
+    /// The operating system's refusal, with the path it happened at.
+    pub fn io(path: impl Into<PathBuf>, source: io::Error) -> Self {
+        Self::Io {
+            path: path.into(),
             source,
         }
     }
 
-    /// A file that does not hold what it should.
-    pub fn invalid(path: &Path, message: impl Into<String>, cure: impl Into<String>) -> Self {
+    /// A file or directory that is missing or does not hold what it should.
+    pub fn invalid(
+        path: impl Into<PathBuf>,
+        message: impl Into<String>,
+        cure: impl Into<String>,
+    ) -> Self {
         Self::Invalid {
-            path: path.to_owned(),
+            path: path.into(),
             message: message.into(),
             cure: cure.into(),
         }

@@ -52,7 +52,12 @@ impl Geometry {
 
     /// Voxel spacing in mm along `[D, H, W]`: the lengths of the affine's columns.
     pub fn spacing(&self) -> [f64; 3] {
-        let column = |c: usize| (0..3).map(|r| self.affine[r][c].powi(2)).sum::<f64>().sqrt();
+        let column = |c: usize| {
+            (0..3)
+                .map(|r| self.affine[r][c].powi(2))
+                .sum::<f64>()
+                .sqrt()
+        };
         [column(2), column(1), column(0)]
     }
 
@@ -67,11 +72,30 @@ impl Geometry {
             .unwrap_or(2)
     }
 
+    /// Number of voxels.
+    pub fn voxels(&self) -> usize {
+        self.shape.iter().product()
+    }
+
     /// Whether two grids are the same: same shape, spacing within 0.1 %, and every corner within a tenth of a voxel.
     ///
     /// # Errors
     /// A phrase with both values, for a message.
     pub fn matches(&self, other: &Self) -> Result<(), String> {
+        self.same_size(other)?;
+        let distance = self.largest_corner_distance(other);
+        let tenth = 0.1 * self.spacing().into_iter().fold(f64::INFINITY, f64::min);
+        if distance > tenth {
+            return Err(format!("the grids lie up to {distance:.2} mm apart"));
+        }
+        Ok(())
+    }
+
+    /// The part of [`matches`](Self::matches) without which voxels cannot be compared at all: shape and spacing.
+    ///
+    /// # Errors
+    /// A phrase with both values, for a message.
+    pub fn same_size(&self, other: &Self) -> Result<(), String> {
         if self.shape != other.shape {
             return Err(format!(
                 "shape {:?} differs from {:?} voxels",
@@ -81,11 +105,6 @@ impl Geometry {
         let (a, b) = (self.spacing(), other.spacing());
         if (0..3).any(|i| (a[i] - b[i]).abs() > 1e-3 * a[i].max(b[i])) {
             return Err(format!("spacing {a:.4?} differs from {b:.4?} mm"));
-        }
-        let distance = self.largest_corner_distance(other);
-        let tenth = 0.1 * a.iter().copied().fold(f64::INFINITY, f64::min);
-        if distance > tenth {
-            return Err(format!("the grids lie up to {distance:.2} mm apart"));
         }
         Ok(())
     }
@@ -112,12 +131,27 @@ impl Geometry {
 }
 
 /// Voxels and their geometry.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Volume<T> {
     /// The voxels, `[D, H, W]`, in standard (row-major) layout.
     pub data: Array3<T>,
     /// Where they lie. Its shape is the shape of `data`.
     pub geometry: Geometry,
+}
+
+impl<T> Volume<T> {
+    /// Joins voxels and geometry.
+    ///
+    /// # Panics
+    /// When their shapes differ: that is a mistake of the program, never of its input.
+    pub fn new(data: Array3<T>, geometry: Geometry) -> Self {
+        assert_eq!(
+            data.shape(),
+            geometry.shape,
+            "voxels and geometry differ in shape"
+        );
+        Self { data, geometry }
+    }
 }
 
 #[cfg(test)]
