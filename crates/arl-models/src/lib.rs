@@ -1,1 +1,49 @@
-//! placeholder
+//! 3D segmentation networks for [Burn](https://burn.dev).
+//!
+//! A network is described by a configuration that can be stored as JSON, and used through one trait,
+//! [`SegmentationModel`]: images `[N, C, D, H, W]` in, logits `[N, classes, D, H, W]` out, finest first.
+//!
+//! ```
+//! use arl_models::{SegmentationModel, StageConfig, UNetConfig};
+//! use burn::tensor::{Device, Tensor};
+//!
+//! // One channel, three classes, three resolutions. The images are thick-sliced: the first
+//! // step down leaves the slices alone.
+//! let config = UNetConfig::new(1, 3, vec![
+//!     StageConfig::new(8, [1, 3, 3], [1, 1, 1]),
+//!     StageConfig::new(16, [3, 3, 3], [1, 2, 2]),
+//!     StageConfig::new(32, [3, 3, 3], [2, 2, 2]),
+//! ]);
+//! config.check_patch([8, 16, 16])?;
+//!
+//! let device = Device::flex();
+//! let model = config.init_seeded(&device, 1)?;
+//! let images = Tensor::<5>::zeros([1, 1, 8, 16, 16], &device);
+//!
+//! // For training: one set of logits per level.
+//! let logits = model.forward(images.clone());
+//! assert_eq!(logits[0].dims(), [1, 3, 8, 16, 16]);
+//! assert_eq!(logits[1].dims(), [1, 3, 8, 8, 8]);
+//! // For prediction: the finest alone.
+//! assert_eq!(model.predict(images).dims(), [1, 3, 8, 16, 16]);
+//! # Ok::<(), arl_models::ModelError>(())
+//! ```
+#![warn(missing_docs)]
+
+mod conv_block;
+mod depth_to_space;
+mod error;
+mod initialization;
+mod model;
+mod unet;
+mod unet_config;
+mod upsample;
+
+#[cfg(test)]
+mod tests;
+
+pub use depth_to_space::depth_to_space;
+pub use error::ModelError;
+pub use model::SegmentationModel;
+pub use unet::UNet;
+pub use unet_config::{StageConfig, UNetConfig};

@@ -1,0 +1,80 @@
+use thiserror::Error;
+
+/// What can be wrong with a network's description or with a patch for it. Every message says what to change.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum ModelError {
+    /// A count that has to be at least 1.
+    #[error("{what} is 0: it must be at least 1")]
+    Zero {
+        /// Name of the option, with its stage where it has one.
+        what: String,
+    },
+    /// A U-Net without a level to come back up to.
+    #[error(
+        "a U-Net needs at least 2 stages, {stages} given: add a stage that halves the resolution"
+    )]
+    TooFewStages {
+        /// Stages given.
+        stages: usize,
+    },
+    /// A kernel that has no centre voxel.
+    #[error(
+        "stage {stage} has kernel {kernel:?}, which is even on axis {axis}: \
+         use odd sizes such as 1 or 3, so that each output voxel has a centre"
+    )]
+    EvenKernel {
+        /// Stage, 0 is the finest.
+        stage: usize,
+        /// Kernel [D,H,W] in voxels.
+        kernel: [usize; 3],
+        /// 0 = D, 1 = H, 2 = W.
+        axis: usize,
+    },
+    /// A strided convolution that steps over voxels without reading them.
+    #[error(
+        "{what} has stride {stride:?} but kernel {kernel:?}: on axis {axis} it would skip voxels; \
+         use a kernel of at least the stride, or stride 1 there"
+    )]
+    SkippedVoxels {
+        /// The convolution, with its stage.
+        what: String,
+        /// Stride [D,H,W] in voxels.
+        stride: [usize; 3],
+        /// Kernel [D,H,W] in voxels.
+        kernel: [usize; 3],
+        /// 0 = D, 1 = H, 2 = W.
+        axis: usize,
+    },
+    /// A stride where the network keeps the stem's resolution.
+    #[error(
+        "stage 0 has stride {stride:?}: it must be [1, 1, 1]; use stem_stride to start coarser"
+    )]
+    FirstStride {
+        /// Stride [D,H,W] given for stage 0.
+        stride: [usize; 3],
+    },
+    /// A patch that the strides do not divide.
+    #[error(
+        "patch {patch:?} does not fit the network: axis {axis} has {} voxels, not a multiple of {}; \
+         each size must be a positive multiple of {divisors:?}", patch[*axis], divisors[*axis]
+    )]
+    PatchSize {
+        /// Patch [D,H,W] in voxels.
+        patch: [usize; 3],
+        /// What each size must be a multiple of.
+        divisors: [usize; 3],
+        /// 0 = D, 1 = H, 2 = W.
+        axis: usize,
+    },
+    /// A patch of which the deepest stage sees a single voxel, which instance normalisation turns into a constant.
+    #[error(
+        "patch {patch:?} leaves one voxel at the deepest stage, whose normalisation needs at least two: \
+         make one side larger than {divisors:?}, or use fewer stages"
+    )]
+    PatchTooSmall {
+        /// Patch [D,H,W] in voxels.
+        patch: [usize; 3],
+        /// Product of all strides per axis.
+        divisors: [usize; 3],
+    },
+}

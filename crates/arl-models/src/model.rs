@@ -1,0 +1,25 @@
+use burn::tensor::Tensor;
+
+/// What training and prediction ask of a segmentation network, whatever its architecture.
+///
+/// Images are `[N, C, D, H, W]`. Logits are `[N, classes, D, H, W]`, before softmax.
+pub trait SegmentationModel {
+    /// Logits of every head, finest first: the first has the resolution of `images`, later ones are coarser
+    /// and serve deep supervision. A network without deep supervision returns one tensor.
+    ///
+    /// # Panics
+    /// If the shape of `images` does not fit the network; see [`patch_divisors`](Self::patch_divisors).
+    fn forward(&self, images: Tensor<5>) -> Vec<Tensor<5>>;
+
+    /// Logits at the resolution of `images` alone; the other heads are not computed.
+    ///
+    /// # Panics
+    /// As [`forward`](Self::forward).
+    fn predict(&self, images: Tensor<5>) -> Tensor<5>;
+
+    /// Number of classes, background included.
+    fn num_classes(&self) -> usize;
+
+    /// `[D, H, W]`: each spatial size of the images must be a multiple of these numbers.
+    fn patch_divisors(&self) -> [usize; 3];
+}

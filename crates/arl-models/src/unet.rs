@@ -1,0 +1,128 @@
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+
+use crate::conv_block::ConvStage;
+use crate::upsample::Upsample;
+use crate::{SegmentationModel, UNetConfig};
+
+/// 3D U-Net with strided convolutions on the way down, as nnU-Net plans it (`PlainConvUNet`;
+/// Çiçek et al., MICCAI 2016; Isensee et al., Nature Methods 2021).
+///
+/// Made by [`UNetConfig::init`].
+#[derive(Module, Debug)]
+pub struct UNet {
+    /// Finest first.
+    encoder: Vec<ConvStage>,
+    /// Finest first; one fewer than the encoder, whose deepest stage is the turning point.
+    decoder: Vec<DecoderStage>,
+    /// Finest first: one per decoder stage, or only the finest.
+    heads: Vec<Upsample>,
+    #[module(skip)]
+    config: UNetConfig,
+}
+
+impl UNet {
+    /// `config` is valid.
+    pub(crate) fn new(config: UNetConfig, device: &Device) -> Self {
+        let stages = &config.stages;
+        let encoder = (0..stages.len())
+            .map(|i| {
+                let (input, stride) = match i {
+                    0 => (config.in_channels, config.stem_stride),
+                    _ => (stages[i - 1].features, stages[i].stride),
+                };
+                let channels = [input, stages[i].features];
+                let count = config.convolutions_per_encoder_stage;
+                ConvStage::new(channels, stages[i].kernel, stride, count, device)
+            })
+            .collect();
+        let decoder = (0..stages.len() - 1)
+            .map(|i| {
+                let (fine, coarse) = (&stages[i], &stages[i + 1]);
+                let features = fine.features;
+                let count = config.convolutions_per_decoder_stage;
+                let channels = [2 * features, features];
+                DecoderStage {
+                    upsample: Upsample::new([coarse.features, features], coarse.stride, device),
+                    convolutions: ConvStage::new(channels, fine.kernel, [1; 3], count, device),
+                }
+            })
+            .collect();
+        let levels = match config.deep_supervision {
+            true => stages.len() - 1,
+            false => 1,
+        };
+        let heads = (0..levels)
+            .map(|i| {
+                // The finest head makes up for the stem's stride.
+                let stride = if i == 0 { config.stem_stride } else { [1; 3] };
+                Upsample::new([stages[i].features, config.num_classes], stride, device)
+            })
+            .collect();
+        Self {
+            encoder,
+            decoder,
+            heads,
+            config,
+        }
+    }
+
+    /// The description that the network was made from.
+    pub fn config(&self) -> &UNetConfig {
+        &self.config
+    }
+
+    /// Logits of the `levels` finest heads, finest first.
+    fn logits(&self, images: Tensor<5>, levels: usize) -> Vec<Tensor<5>> {
+        let mut x = images;
+        let mut skips = Vec::with_capacity(self.encoder.len());
+        for stage in &self.encoder {
+            x = stage.forward(x);
+            skips.push(x.clone());
+        }
+        // The deepest features are where the way up starts, nothing skips to there.
+        skips.pop();
+
+        let mut logits = Vec::with_capacity(levels);
+        for (level, (stage, skip)) in self.decoder.iter().zip(skips).enumerate().rev() {
+            x = stage.forward(x, skip);
+            if level < levels {
+                logits.push(self.heads[level].forward(x.clone()));
+            }
+        }
+        logits.reverse();
+        logits
+    }
+}
+
+impl SegmentationModel for UNet {
+    fn forward(&self, images: Tensor<5>) -> Vec<Tensor<5>> {
+        self.logits(images, self.heads.len())
+    }
+
+    fn predict(&self, images: Tensor<5>) -> Tensor<5> {
+        self.logits(images, 1).remove(0)
+    }
+
+    fn num_classes(&self) -> usize {
+        self.config.num_classes
+    }
+
+    fn patch_divisors(&self) -> [usize; 3] {
+        self.config.patch_divisors()
+    }
+}
+
+/// One step up: bring the coarser features to this resolution, join the encoder's, convolve.
+#[derive(Module, Debug)]
+struct DecoderStage {
+    upsample: Upsample,
+    convolutions: ConvStage,
+}
+
+impl DecoderStage {
+    fn forward(&self, coarse: Tensor<5>, skip: Tensor<5>) -> Tensor<5> {
+        let x = Tensor::cat(vec![self.upsample.forward(coarse), skip], 1);
+        self.convolutions.forward(x)
+    }
+}

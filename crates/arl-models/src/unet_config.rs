@@ -1,0 +1,183 @@
+use burn::config::Config;
+use burn::tensor::Device;
+use serde::{Deserialize, Serialize};
+
+use crate::initialization::draw_weights;
+use crate::{ModelError, UNet};
+
+/// One resolution level of a network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StageConfig {
+    /// Number of feature channels.
+    pub features: usize,
+    /// Convolution kernel `[D, H, W]` in voxels; odd sizes.
+    pub kernel: [usize; 3],
+    /// By how much this stage is coarser than the one before, `[D, H, W]`. Ones for the first stage.
+    pub stride: [usize; 3],
+}
+
+impl StageConfig {
+    /// A stage of `features` channels.
+    pub fn new(features: usize, kernel: [usize; 3], stride: [usize; 3]) -> Self {
+        Self {
+            features,
+            kernel,
+            stride,
+        }
+    }
+}
+
+/// Describes a [`UNet`]; as JSON it is part of a trained model.
+#[derive(Config, Debug, PartialEq)]
+pub struct UNetConfig {
+    /// Channels of the images.
+    pub in_channels: usize,
+    /// Classes, background included.
+    pub num_classes: usize,
+    /// Resolution levels, finest first; at least two.
+    pub stages: Vec<StageConfig>,
+    /// Stride `[D, H, W]` of the very first convolution. Above 1 the whole network works at a coarser
+    /// resolution, for a fraction of the time and memory; the finest logits still have full resolution.
+    #[config(default = "[1, 1, 1]")]
+    pub stem_stride: [usize; 3],
+    /// Whether every decoder level has a head, or only the finest.
+    #[config(default = true)]
+    pub deep_supervision: bool,
+    /// Convolutions in each stage on the way down.
+    #[config(default = 2)]
+    pub convolutions_per_encoder_stage: usize,
+    /// Convolutions in each stage on the way up.
+    #[config(default = 2)]
+    pub convolutions_per_decoder_stage: usize,
+}
+
+impl UNetConfig {
+    /// Whether a network can be built from this description.
+    ///
+    /// # Errors
+    /// Says which number does not work, and what would.
+    pub fn validate(&self) -> Result<(), ModelError> {
+        for (what, value) in [
+            ("in_channels", self.in_channels),
+            ("num_classes", self.num_classes),
+            (
+                "convolutions_per_encoder_stage",
+                self.convolutions_per_encoder_stage,
+            ),
+            (
+                "convolutions_per_decoder_stage",
+                self.convolutions_per_decoder_stage,
+            ),
+        ] {
+            at_least_one(&[value], || what.into())?;
+        }
+        at_least_one(&self.stem_stride, || "stem_stride".into())?;
+        if self.stages.len() < 2 {
+            let stages = self.stages.len();
+            return Err(ModelError::TooFewStages { stages });
+        }
+        for (i, stage) in self.stages.iter().enumerate() {
+            self.validate_stage(i, stage)?;
+        }
+        Ok(())
+    }
+
+    fn validate_stage(&self, i: usize, stage: &StageConfig) -> Result<(), ModelError> {
+        let kernel = stage.kernel;
+        at_least_one(&[stage.features], || format!("features of stage {i}"))?;
+        at_least_one(&stage.stride, || format!("stride of stage {i}"))?;
+        if let Some(axis) = kernel.iter().position(|size| size.is_multiple_of(2)) {
+            return Err(ModelError::EvenKernel {
+                stage: i,
+                kernel,
+                axis,
+            });
+        }
+        if i == 0 && stage.stride != [1; 3] {
+            return Err(ModelError::FirstStride {
+                stride: stage.stride,
+            });
+        }
+        let (what, stride) = match i {
+            0 => ("stem".into(), self.stem_stride),
+            _ => (format!("stage {i}"), stage.stride),
+        };
+        match (0..3).find(|&axis| kernel[axis] < stride[axis]) {
+            Some(axis) => Err(ModelError::SkippedVoxels {
+                what,
+                stride,
+                kernel,
+                axis,
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// `[D, H, W]`: the product of all strides, of which each size of a patch must be a multiple.
+    pub fn patch_divisors(&self) -> [usize; 3] {
+        let stages = self.stages.iter().map(|stage| stage.stride);
+        stages.fold(self.stem_stride, |product, stride| {
+            std::array::from_fn(|axis| product[axis] * stride[axis])
+        })
+    }
+
+    /// Whether images of `patch` voxels `[D, H, W]` go through the network.
+    ///
+    /// # Errors
+    /// If a size is not a multiple of [`patch_divisors`](Self::patch_divisors), or if the deepest stage would
+    /// be left with a single voxel.
+    pub fn check_patch(&self, patch: [usize; 3]) -> Result<(), ModelError> {
+        self.validate()?;
+        let divisors = self.patch_divisors();
+        let fits = |axis: &usize| patch[*axis] > 0 && patch[*axis].is_multiple_of(divisors[*axis]);
+        if let Some(axis) = (0..3).find(|axis| !fits(axis)) {
+            return Err(ModelError::PatchSize {
+                patch,
+                divisors,
+                axis,
+            });
+        }
+        if patch == divisors {
+            return Err(ModelError::PatchTooSmall { patch, divisors });
+        }
+        Ok(())
+    }
+
+    /// Builds the network. Weights are drawn at first use; [`init_seeded`](Self::init_seeded) draws them now.
+    ///
+    /// # Errors
+    /// As [`validate`](Self::validate).
+    pub fn try_init(&self, device: &Device) -> Result<UNet, ModelError> {
+        self.validate()?;
+        Ok(UNet::new(self.clone(), device))
+    }
+
+    /// Builds the network.
+    ///
+    /// # Panics
+    /// Where [`try_init`](Self::try_init) returns an error, with its message.
+    pub fn init(&self, device: &Device) -> UNet {
+        self.try_init(device)
+            .unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Builds the network and draws all its weights from `seed`: the same seed on the same kind of device
+    /// gives the same weights, as long as no other thread draws tensors of random numbers meanwhile.
+    /// Seeds the device, whose random numbers go on from there.
+    ///
+    /// # Errors
+    /// As [`validate`](Self::validate).
+    pub fn init_seeded(&self, device: &Device, seed: u64) -> Result<UNet, ModelError> {
+        let model = self.try_init(device)?;
+        device.seed(seed);
+        draw_weights(&model);
+        Ok(model)
+    }
+}
+
+fn at_least_one(values: &[usize], what: impl Fn() -> String) -> Result<(), ModelError> {
+    match values.contains(&0) {
+        true => Err(ModelError::Zero { what: what() }),
+        false => Ok(()),
+    }
+}
