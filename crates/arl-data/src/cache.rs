@@ -8,6 +8,8 @@ mod file;
 mod locations;
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -44,8 +46,7 @@ impl Cache {
         plan: &Plan,
         on_case: &(dyn Fn(usize, usize) + Sync),
     ) -> Result<Self> {
-        std::fs::create_dir_all(directory)
-            .map_err(|error| DataError::io(directory, error))?;
+        std::fs::create_dir_all(directory).map_err(|error| DataError::io(directory, error))?;
         let plan_text = preprocessing_text(plan);
         let total = dataset.training.len();
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -133,7 +134,7 @@ fn open_or_build_case(
     let preprocessed = preprocess_case(case, dataset, plan)?;
     let Some(labels) = preprocessed.labels else {
         let source = case.images.first().unwrap_or(&path);
-        return Err(DataError::case(
+        return Err(DataError::invalid(
             source,
             "the case has no label map",
             "training needs one: add it, or move the image to the test cases",
@@ -142,14 +143,20 @@ fn open_or_build_case(
     let values: Vec<u16> = plan.classes.iter().map(|class| class.value).collect();
     let seed = u64::from(crc32fast::hash(case.id.as_bytes()));
     let locations = locations::draw(&labels, &values, locations::VOXELS_PER_CLASS, seed);
-    file::write(&path, origin.clone(), &preprocessed.image, &labels, &locations)?;
+    file::write(
+        &path,
+        origin.clone(),
+        &preprocessed.image,
+        &labels,
+        &locations,
+    )?;
     match file::open(&path, &origin) {
         Ok(Some(cached)) => Ok(cached),
         Ok(None) => Err("another process has replaced it".to_owned()),
         Err(damage) => Err(damage),
     }
     .map_err(|problem| {
-        DataError::case(
+        DataError::invalid(
             &path,
             format!("the file just written cannot be used: {problem}"),
             "check the disk, and let only one process use this cache at a time",

@@ -69,7 +69,7 @@ impl PatchLoader {
     pub fn new(cache: Arc<Cache>, cases: Vec<usize>, config: LoaderConfig) -> Result<Self> {
         check_cases(&cache, &cases, config.patch_size)?;
         if config.batch_size == 0 {
-            return Err(DataError::case(
+            return Err(DataError::invalid(
                 cache.directory(),
                 "the batch size is 0",
                 "set it to 1 or more",
@@ -127,9 +127,9 @@ impl Source {
             let mut rng = sample_rng([config.seed, epoch as u64, step as u64, index as u64]);
             let case = &self.cache.cases()[self.cases[rng.random_range(0..self.cases.len())]];
             let pushed = workers::guarded(&case.id, || {
-                let foreground =
-                    self.sampler
-                        .forces_foreground(index, config.batch_size, &mut rng);
+                let foreground = self
+                    .sampler
+                    .forces_foreground(index, config.batch_size, &mut rng);
                 let start = self.sampler.start(case, foreground, &mut rng);
                 let (mut image, mut labels) = case.read_patch(start, config.patch_size, OUTSIDE);
                 config.augment.apply(&mut image, &mut labels, &mut rng);
@@ -179,18 +179,22 @@ fn check_cases(cache: &Cache, cases: &[usize], patch_size: [usize; 3]) -> Result
     let directory = cache.directory();
     if patch_size.contains(&0) {
         let problem = format!("the patch size is {patch_size:?} voxels");
-        return Err(DataError::case(directory, problem, "set it to 1 or more"));
+        return Err(DataError::invalid(
+            directory,
+            problem,
+            "set it to 1 or more",
+        ));
     }
     let mut selected = Vec::new();
     for &index in cases {
         let Some(case) = cache.cases().get(index) else {
             let problem = format!("case {index} of {} was asked for", cache.cases().len());
-            return Err(DataError::case(directory, problem, "check the split"));
+            return Err(DataError::invalid(directory, problem, "check the split"));
         };
         selected.push(case);
     }
     let Some(first) = selected.first() else {
-        return Err(DataError::case(
+        return Err(DataError::invalid(
             directory,
             "no case was selected",
             "check the split",
@@ -201,7 +205,7 @@ fn check_cases(cache: &Cache, cases: &[usize], patch_size: [usize; 3]) -> Result
             "case {} has {} channels, but case {} has {}",
             other.id, other.channels, first.id, first.channels
         );
-        return Err(DataError::case(
+        return Err(DataError::invalid(
             directory,
             problem,
             "give every case the same channels",

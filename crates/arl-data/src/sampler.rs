@@ -114,7 +114,10 @@ mod tests {
             assert!(labels.iter().any(|&label| label > 0));
             with_the_voxel += usize::from(labels.iter().any(|&label| label == 2));
         }
-        assert!((400..=600).contains(&with_the_voxel), "{with_the_voxel} of 1000");
+        assert!(
+            (400..=600).contains(&with_the_voxel),
+            "{with_the_voxel} of 1000"
+        );
     }
 
     #[test]

@@ -21,7 +21,7 @@ use ndarray::{Array3, Array4};
 use serde::{Deserialize, Serialize};
 
 use super::case::{CachedCase, Voxels};
-use crate::{DataError, Result};
+use crate::{Result, files};
 
 /// To be raised with every change of the format and of what preprocessing computes from the same plan.
 const VERSION: u32 = 1;
@@ -89,7 +89,7 @@ impl Header {
     }
 }
 
-/// Writes a case to a temporary file beside `path` and renames it, so that no half-written file is ever found there.
+/// Writes a case; `path` holds all of it or what it held before.
 pub(super) fn write(
     path: &Path,
     origin: Origin,
@@ -109,17 +109,15 @@ pub(super) fn write(
         },
         locations_per_class: locations.iter().map(Vec::len).collect(),
     };
-    let directory = path.parent().unwrap_or(Path::new("."));
-    let write_all = || -> std::io::Result<()> {
+    files::replace(path, ".arlcache", |temporary| {
         let json = serde_json::to_vec(&header)?;
         let json_bytes = u32::try_from(json.len()).map_err(std::io::Error::other)?;
-        let mut temporary = tempfile::NamedTempFile::new_in(directory)?;
-        let mut out = Checksummed::new(BufWriter::with_capacity(1 << 20, temporary.as_file_mut()));
+        let file = File::options().write(true).open(temporary)?;
+        let mut out = Checksummed::new(BufWriter::with_capacity(1 << 20, file));
         out.inner.write_all(MAGIC)?;
         out.inner.write_all(&VERSION.to_le_bytes())?;
         out.inner.write_all(&json_bytes.to_le_bytes())?;
-        out.inner
-            .write_all(&crc32fast::hash(&json).to_le_bytes())?;
+        out.inner.write_all(&crc32fast::hash(&json).to_le_bytes())?;
         out.inner.write_all(&[0; 4])?;
         out.inner.write_all(&json)?;
         let used = PREFIX + json.len();
@@ -142,12 +140,8 @@ pub(super) fn write(
         let Checksummed { mut inner, hasher } = out;
         inner.seek(SeekFrom::Start(PAYLOAD_CRC_AT))?;
         inner.write_all(&hasher.finalize().to_le_bytes())?;
-        inner.flush()?;
-        drop(inner);
-        temporary.persist(path).map_err(|error| error.error)?;
-        Ok(())
-    };
-    write_all().map_err(|error| DataError::io(path, error))
+        inner.flush()
+    })
 }
 
 /// A writer that keeps the CRC-32 of the values written through it.
@@ -224,18 +218,15 @@ pub(super) fn open(
         .filter(|_| matches!(header.label_bytes, 1 | 2))
         .ok_or("its header makes no sense")?;
     if map.len() != layout.end {
-        return Err(format!(
-            "it has {} bytes, not {}",
-            map.len(),
-            layout.end
-        ));
+        return Err(format!("it has {} bytes, not {}", map.len(), layout.end));
     }
     if crc32fast::hash(&map[layout.image..]) != word(PAYLOAD_CRC_AT as usize)? {
         return Err("the checksum of its voxels is wrong".into());
     }
-    let mut triples = map[layout.locations..].as_chunks::<12>().0.iter().map(|b| {
-        [0, 4, 8].map(|at| u32::from_le_bytes([b[at], b[at + 1], b[at + 2], b[at + 3]]))
-    });
+    let mut triples =
+        map[layout.locations..].as_chunks::<12>().0.iter().map(|b| {
+            [0, 4, 8].map(|at| u32::from_le_bytes([b[at], b[at + 1], b[at + 2], b[at + 3]]))
+        });
     let locations = header
         .locations_per_class
         .iter()

@@ -63,9 +63,11 @@ mod tests {
         labels[[0, 0, 0]] = 9;
         let locations = draw(&labels, &[0, 3, 7], 100, 1);
         assert_eq!(locations[0].len(), 100);
-        assert!(locations[0].iter().all(|&[d, h, w]| {
-            labels[[d as usize, h as usize, w as usize]] == 0
-        }));
+        assert!(
+            locations[0]
+                .iter()
+                .all(|&[d, h, w]| { labels[[d as usize, h as usize, w as usize]] == 0 })
+        );
         let lower_half = locations[0].iter().filter(|voxel| voxel[0] < 5).count();
         assert!((30..=70).contains(&lower_half), "{lower_half} of 100");
         assert!(locations[1].is_empty());

@@ -19,9 +19,7 @@ impl TestCase {
         let [d, h, w] = shape;
         Self {
             id: id.to_owned(),
-            image: Array4::from_shape_fn((1, d, h, w), |(_, i, j, k)| {
-                ((i * h + j) * w + k) as f32
-            }),
+            image: Array4::from_shape_fn((1, d, h, w), |(_, i, j, k)| ((i * h + j) * w + k) as f32),
             labels: Array3::from_shape_fn((d, h, w), |(i, j, k)| label([i, j, k])),
         }
     }

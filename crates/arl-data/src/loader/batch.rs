@@ -40,7 +40,7 @@ impl Batch {
         if image.shape() != &self.shape[1..] || labels.shape() != &self.shape[2..] {
             return Err(DataError::Worker {
                 case: case_id.to_owned(),
-                problem: format!(
+                message: format!(
                     "its patch has the shapes {:?} and {:?}, not {:?}",
                     image.shape(),
                     labels.shape(),
@@ -49,7 +49,8 @@ impl Batch {
             });
         }
         self.images.extend(image.iter());
-        self.labels.extend(labels.iter().map(|&label| i32::from(label)));
+        self.labels
+            .extend(labels.iter().map(|&label| i32::from(label)));
         self.shape[0] += 1;
         self.case_ids.push(case_id.to_owned());
         Ok(())

@@ -81,7 +81,14 @@ fn epochs_seeds_steps_and_samples_differ() {
     assert_ne!(first[0], first[1]);
     // Neighbouring coordinates give unrelated generators, also with the coordinates swapped.
     let draws: std::collections::HashSet<u64> = (0..1000)
-        .flat_map(|i| [[0, 0, i, 0], [0, i + 1, 0, 0], [i + 1, 0, 0, 0], [0, 0, 0, i + 1]])
+        .flat_map(|i| {
+            [
+                [0, 0, i, 0],
+                [0, i + 1, 0, 0],
+                [i + 1, 0, 0, 0],
+                [0, 0, 0, i + 1],
+            ]
+        })
         .map(|coordinates| sample_rng(coordinates).random())
         .collect();
     assert_eq!(draws.len(), 4000);
@@ -122,7 +129,7 @@ fn an_error_or_panic_names_the_case_and_ends_the_epoch() {
                     5 if panics => panic!("no voxel {step}"),
                     5 => Err(DataError::Worker {
                         case: "case_7".into(),
-                        problem: "no voxel 5".into(),
+                        message: "no voxel 5".into(),
                     }),
                     _ => Ok(()),
                 });
@@ -172,7 +179,10 @@ fn wrong_requests_are_errors() {
     ];
     let mixed = cache_of(directory.path(), &cases, 3);
     let error = PatchLoader::new(Arc::new(mixed), vec![0, 1], config(0)).unwrap_err();
-    assert!(error.to_string().contains("case two has 2 channels"), "{error}");
+    assert!(
+        error.to_string().contains("case two has 2 channels"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -187,6 +197,9 @@ fn validation_patches_are_fixed_and_centred_on_foreground() {
         assert_eq!(patch.shape, [1, 2, 8, 8, 8]);
         assert_eq!(patch.case_ids, [["c", "a"][index % 2]]);
         assert!(patch.labels.iter().any(|&label| label > 0));
-        assert!(patch.images.iter().all(|value| value.fract() == 0.0), "augmented");
+        assert!(
+            patch.images.iter().all(|value| value.fract() == 0.0),
+            "augmented"
+        );
     }
 }

@@ -68,7 +68,9 @@ impl EpochIter {
                     this.channels.push(receiver);
                 }
                 Err(error) => {
-                    tracing::warn!("no thread for the loader ({error}); batches are made when asked for");
+                    tracing::warn!(
+                        "no thread for the loader ({error}); batches are made when asked for"
+                    );
                     this.shut_down();
                     this.stop = Arc::default();
                     break;
@@ -86,7 +88,7 @@ impl EpochIter {
         received.unwrap_or_else(|| {
             Err(DataError::Worker {
                 case: "unknown".to_owned(),
-                problem: "the loader's thread ended early".to_owned(),
+                message: "the loader's thread ended early".to_owned(),
             })
         })
     }
@@ -154,7 +156,7 @@ pub(super) fn guarded(case_id: &str, work: impl FnOnce() -> Result<()>) -> Resul
             .or_else(|| panic.downcast_ref::<String>().cloned());
         Err(DataError::Worker {
             case: case_id.to_owned(),
-            problem: text.unwrap_or_else(|| "a panic without a message".to_owned()),
+            message: text.unwrap_or_else(|| "a panic without a message".to_owned()),
         })
     })
 }
