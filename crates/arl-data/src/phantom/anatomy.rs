@@ -237,7 +237,7 @@ fn bones(b: &mut Builder<impl Rng>) {
         }
         let arch = b.ellipsoid([x, y + 0.21, z], [0.13, 0.13, 0.11], 0.0);
         let processes = [
-            b.tube(&[([x, y + 0.3, z], 0.04), ([x, y + 0.44, z - 0.08], 0.03)]),
+            b.tube(&[([x, y + 0.3, z], 0.04), ([x, y + 0.39, z - 0.08], 0.03)]),
             b.tube(&[([x - 0.3, y + 0.2, z], 0.03), ([x + 0.3, y + 0.2, z], 0.03)]),
         ];
         b.add(wall(VERTEBRAE, 330.0, 60.0), arch);
@@ -363,8 +363,8 @@ fn kidneys_and_adrenals(b: &mut Builder<impl Rng>) {
 
         let [x, y, z] = b.near([0.25 * side, 0.34, z + 0.33], 0.02);
         let apex: Point = [x, y - 0.06, z + 0.03];
-        for dx in [-0.05, 0.05] {
-            let limb = b.tube(&[(apex, 0.028), ([x + dx, y + 0.1, z - 0.06], 0.022)]);
+        for dx in [-0.06, 0.06] {
+            let limb = b.tube(&[(apex, 0.038), ([x + dx, y + 0.12, z - 0.08], 0.032)]);
             b.add(tissue(ADRENALS, 85.0, 6.0), limb);
         }
     }

@@ -35,6 +35,9 @@ pub(super) fn render(shape: [usize; 3], spacing: [f64; 3], seed: u64) -> (Array3
 
     // A voxel shows the mean of what lies in it: boundaries are one voxel wide.
     let softness = (spacing[0] * spacing[1] * spacing[2]).cbrt();
+    let parts: Vec<_> = (anatomy.parts.iter())
+        .map(|part| (part, part.shape.bounds()))
+        .collect();
     let mut clean = Array3::<f32>::from_elem(shape, AIR);
     let mut labels = Array3::<u8>::zeros(shape);
     for ((index, hu), label) in clean.indexed_iter_mut().zip(labels.iter_mut()) {
@@ -46,7 +49,11 @@ pub(super) fn render(shape: [usize; 3], spacing: [f64; 3], seed: u64) -> (Array3
         let at: Point = std::array::from_fn(|i| at[i] + pull[i]);
         let grain = texture.at(at)[0];
         let cavity = anatomy.cavity.distance(at);
-        for part in &anatomy.parts {
+        for (part, [low, high]) in &parts {
+            let far = |i: usize| at[i] < low[i] - softness || at[i] > high[i] + softness;
+            if (0..3).any(far) {
+                continue;
+            }
             let mut distance = part.shape.distance(at);
             if part.inside {
                 distance = distance.max(cavity);

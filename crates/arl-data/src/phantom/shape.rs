@@ -48,6 +48,44 @@ impl Shape {
             }
         }
     }
+
+    /// A box around the solid, as its lowest and its highest corner.
+    pub fn bounds(&self) -> [Point; 2] {
+        match self {
+            Self::Ellipsoid { centre, radii, .. } => {
+                // In the plane any rotation fits into the longer radius.
+                let plane = radii[0].max(radii[1]);
+                ball(*centre, [plane, plane, radii[2]])
+            }
+            Self::Tube(nodes) => hull(nodes.iter().map(|&(p, r)| ball(p, [r; 3]))),
+            Self::Union(parts, seam) => {
+                let [low, high] = hull(parts.iter().map(Self::bounds));
+                [low.map(|x| x - seam), high.map(|x| x + seam)]
+            }
+            Self::Minus(solid, _) => solid.bounds(),
+            Self::AboveDome { .. } => [[f32::NEG_INFINITY; 3], [f32::INFINITY; 3]],
+        }
+    }
+}
+
+fn ball(centre: Point, radii: Point) -> [Point; 2] {
+    [
+        std::array::from_fn(|i| centre[i] - radii[i]),
+        std::array::from_fn(|i| centre[i] + radii[i]),
+    ]
+}
+
+/// The smallest box around some boxes.
+fn hull(boxes: impl Iterator<Item = [Point; 2]>) -> [Point; 2] {
+    boxes.fold(
+        [[f32::INFINITY; 3], [f32::NEG_INFINITY; 3]],
+        |[low, high], [l, h]| {
+            [
+                std::array::from_fn(|i| low[i].min(l[i])),
+                std::array::from_fn(|i| high[i].max(h[i])),
+            ]
+        },
+    )
 }
 
 /// First-order distance `(f - 1) / |∇f|` with `f` the power norm of the scaled offset.
