@@ -26,7 +26,10 @@ fn config(workers: usize) -> LoaderConfig {
         batch_size: 3,
         steps_per_epoch: 20,
         foreground_fraction: 0.33,
-        augment: AugmentConfig::default(),
+        augment: AugmentConfig {
+            mirror_axes: vec![0, 1, 2],
+            ..AugmentConfig::default()
+        },
         seed: 42,
         workers,
         queue_batches: 4,
