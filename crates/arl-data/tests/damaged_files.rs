@@ -1,0 +1,122 @@
+//! Damaged volumes are refused with an error; nothing panics and nothing half-read is returned.
+
+use std::fs;
+use std::path::Path;
+
+use arl_data::nifti::{read_geometry, read_image, read_labels, write_image, write_labels};
+use arl_data::{Geometry, Volume};
+use ndarray::Array3;
+
+const SHAPE: [usize; 3] = [2, 3, 4];
+
+/// A small image as the bytes of a file.
+fn image_bytes(path: &Path) -> Vec<u8> {
+    let volume = Volume {
+        data: Array3::from_shape_fn(SHAPE, |(d, h, w)| (d * 100 + h * 10 + w) as f32),
+        geometry: Geometry::from_spacing(SHAPE, [3.0, 1.5, 1.0]),
+    };
+    write_image(path, &volume).unwrap();
+    fs::read(path).unwrap()
+}
+
+fn every_prefix_is_refused(name: &str) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(name);
+    let whole = image_bytes(&path);
+    for length in 0..whole.len() {
+        fs::write(&path, &whole[..length]).unwrap();
+        let error = match read_image(&path) {
+            Err(error) => error.to_string(),
+            Ok(_) => panic!("{length} of {} bytes were read as an image", whole.len()),
+        };
+        assert!(error.contains(name), "names no file: {error}");
+        assert_eq!(error.lines().count(), 1, "more than one line: {error}");
+        assert!(read_labels(&path).is_err());
+        // The geometry may already be whole; asking for it must not panic.
+        let _ = read_geometry(&path);
+    }
+    fs::write(&path, &whole).unwrap();
+    assert_eq!(read_image(&path).unwrap().data[[1, 2, 3]], 123.0);
+}
+
+#[test]
+fn every_prefix_of_a_compressed_volume_is_refused() {
+    every_prefix_is_refused("image.nii.gz");
+}
+
+#[test]
+fn every_prefix_of_an_uncompressed_volume_is_refused() {
+    every_prefix_is_refused("image.nii");
+}
+
+#[test]
+fn no_byte_of_a_header_can_make_reading_panic() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("image.nii");
+    let whole = image_bytes(&path);
+    for position in 0..352 {
+        for mask in [0x01, 0x80, 0xff] {
+            let mut bytes = whole.clone();
+            bytes[position] ^= mask;
+            fs::write(&path, &bytes).unwrap();
+            let _ = read_geometry(&path);
+            let _ = read_image(&path);
+            let _ = read_labels(&path);
+        }
+    }
+}
+
+#[test]
+fn no_flipped_bit_of_a_compressed_volume_goes_unnoticed_or_panics() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("image.nii.gz");
+    let whole = image_bytes(&path);
+    let expected = read_image(&path).unwrap().data;
+    for position in 0..whole.len() {
+        for bit in 0..8 {
+            let mut bytes = whole.clone();
+            bytes[position] ^= 1 << bit;
+            fs::write(&path, &bytes).unwrap();
+            // The bytes of the gzip header that carry a time or a file system may change; voxels may not.
+            if let Ok(image) = read_image(&path) {
+                assert_eq!(image.data, expected, "bit {bit} of byte {position}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_text_file_named_as_a_volume_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["image.nii.gz", "image.nii"] {
+        let path = dir.path().join(name);
+        fs::write(
+            &path,
+            "version https://git-lfs.github.com/spec/v1\n".repeat(20),
+        )
+        .unwrap();
+        let error = read_image(&path).unwrap_err().to_string();
+        assert!(error.contains(name), "{error}");
+    }
+}
+
+#[test]
+fn a_missing_volume_is_named() {
+    let error = read_image(Path::new("nowhere/image.nii.gz")).unwrap_err();
+    assert!(error.to_string().starts_with("nowhere/image.nii.gz: "));
+}
+
+#[test]
+fn labels_survive_writing_with_both_integer_types() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, largest) in [("small.nii.gz", 255), ("large.nii.gz", 40_000)] {
+        let path = dir.path().join(name);
+        let mut data = Array3::<u16>::zeros(SHAPE);
+        data[[1, 0, 2]] = largest;
+        let geometry = Geometry::from_spacing(SHAPE, [3.0, 1.5, 1.0]);
+        write_labels(&path, &Volume { data, geometry }).unwrap();
+        let read = read_labels(&path).unwrap();
+        assert_eq!(read.data[[1, 0, 2]], largest);
+        assert_eq!(read.geometry.spacing(), [3.0, 1.5, 1.0]);
+    }
+}
