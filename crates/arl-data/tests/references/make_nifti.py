@@ -113,12 +113,10 @@ h = header(dtype="f4")
 h["scl_slope"], h["scl_inter"] = 0.1, 1.0
 save("scaled_float.nii.gz", h, values("f4"))
 
+# Not among the expected: JSON has no NaN.
 h = header(dtype="f4")
 data = values("f4")
 data[1, 1, 1] = np.nan
-h["descrip"] = b"one voxel is not a number"
-save("with_nan.nii", h, np.nan_to_num(data, nan=0))  # expected values without NaN: JSON has none
-expected.pop("with_nan.nii")
 (OUT / "with_nan.nii").write_bytes(h.binaryblock + b"\0\0\0\0" + data.tobytes(order="F"))
 
 h = header()
