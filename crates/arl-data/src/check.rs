@@ -76,13 +76,22 @@ impl CheckReport {
     }
 
     fn count(&self, severity: Severity) -> usize {
-        self.problems.iter().filter(|p| p.severity == severity).count()
+        self.problems
+            .iter()
+            .filter(|p| p.severity == severity)
+            .count()
     }
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}; {}", self.file.display(), self.message, self.cure)
+        write!(
+            f,
+            "{}: {}; {}",
+            self.file.display(),
+            self.message,
+            self.cure
+        )
     }
 }
 
@@ -101,7 +110,16 @@ impl From<DataError> for Problem {
     fn from(error: DataError) -> Self {
         let severity = Severity::Error;
         match error {
-            DataError::Invalid { path: file, message, cure } => Self { severity, file, message, cure },
+            DataError::Invalid {
+                path: file,
+                message,
+                cure,
+            } => Self {
+                severity,
+                file,
+                message,
+                cure,
+            },
             DataError::Io { path: file, source } => Self {
                 severity,
                 file,
@@ -176,16 +194,31 @@ pub fn check(dataset: &Dataset, on_case: &(dyn Fn(usize, usize) + Sync)) -> Chec
         })
         .collect();
     let mut problems: Vec<Problem> = findings.into_iter().flat_map(|f| f.problems).collect();
-    if problems.iter().all(|problem| problem.severity == Severity::Warning) {
-        problems.extend(classes.iter().filter(|class| class.cases == 0).map(|class| {
-            Problem::warning(
-                &dataset.root,
-                format!("no training case holds label {} ({})", class.value, class.name),
-                "add a case with it, or remove the class: it cannot be learned",
-            )
-        }));
+    if problems
+        .iter()
+        .all(|problem| problem.severity == Severity::Warning)
+    {
+        problems.extend(
+            classes
+                .iter()
+                .filter(|class| class.cases == 0)
+                .map(|class| {
+                    Problem::warning(
+                        &dataset.root,
+                        format!(
+                            "no training case holds label {} ({})",
+                            class.value, class.name
+                        ),
+                        "add a case with it, or remove the class: it cannot be learned",
+                    )
+                }),
+        );
     }
-    CheckReport { cases: cases.len(), classes, problems }
+    CheckReport {
+        cases: cases.len(),
+        classes,
+        problems,
+    }
 }
 
 #[derive(Default)]
@@ -212,7 +245,9 @@ fn check_case(dataset: &Dataset, case: &Case) -> Findings {
             }
         }
     }
-    let Some(path) = &case.label else { return findings };
+    let Some(path) = &case.label else {
+        return findings;
+    };
     let labels = match read_labels(path) {
         Ok(labels) => labels,
         Err(error) => {
@@ -241,7 +276,12 @@ fn check_case(dataset: &Dataset, case: &Case) -> Findings {
 }
 
 /// Two files of a case: another size is an error, another place a warning, because voxels are paired by their index.
-fn compare(path: &Path, geometry: &Geometry, first: &(&Path, Geometry), problems: &mut Vec<Problem>) {
+fn compare(
+    path: &Path,
+    geometry: &Geometry,
+    first: &(&Path, Geometry),
+    problems: &mut Vec<Problem>,
+) {
     let (first_path, first) = first;
     if let Err(error) = check_same_size(path, geometry, first_path, first) {
         problems.push(error.into());

@@ -207,7 +207,6 @@ fn a_truncated_archive_says_so() {
 fn no_flipped_bit_makes_reading_panic() {
     let folder = folder();
     for name in [
-        "i2_little.nii",
         "f8_big.nii",
         "qform_only.nii",
         "compressed.nii.gz",

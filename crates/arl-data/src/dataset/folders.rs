@@ -6,9 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-use super::listing::{
-    Naming, attach_labels, channel_of, group_by_case, id_of, is_volume, volumes,
-};
+use super::listing::{Naming, attach_labels, channel_of, group_by_case, id_of, is_volume, volumes};
 use super::{Dataset, LabelClass, Layout};
 use crate::error::{DataError, Result};
 use crate::nifti;
@@ -33,7 +31,8 @@ pub(super) fn survey(root: &Path) -> Result<(Dataset, Vec<DataError>)> {
     for (images, labels) in TEST {
         let (images, labels) = (root.join(images), root.join(labels));
         if images.is_dir() {
-            let (mut cases, more) = group_by_case(&images, volumes(&images)?, channels, file_ending, naming);
+            let (mut cases, more) =
+                group_by_case(&images, volumes(&images)?, channels, file_ending, naming);
             faults.extend(more);
             if labels.is_dir() {
                 faults.extend(attach_labels(&mut cases, &labels, file_ending)?);
@@ -58,7 +57,11 @@ pub(super) fn survey(root: &Path) -> Result<(Dataset, Vec<DataError>)> {
     let classes = values
         .into_iter()
         .map(|value| LabelClass {
-            name: if value == 0 { "background".to_owned() } else { format!("label_{value}") },
+            name: if value == 0 {
+                "background".to_owned()
+            } else {
+                format!("label_{value}")
+            },
             value,
         })
         .collect();
@@ -67,7 +70,9 @@ pub(super) fn survey(root: &Path) -> Result<(Dataset, Vec<DataError>)> {
         name: super::directory_name(root),
         layout: Layout::Folders,
         // Nothing says what the images are: normalised per volume, as unknown modalities are.
-        channel_names: (0..channels).map(|channel| format!("channel_{channel}")).collect(),
+        channel_names: (0..channels)
+            .map(|channel| format!("channel_{channel}"))
+            .collect(),
         classes,
         ignore_label: None,
         file_ending: file_ending.to_owned(),
@@ -97,7 +102,9 @@ fn training_folders(root: &Path) -> Result<(PathBuf, PathBuf)> {
     for entry in fs::read_dir(root).map_err(|e| DataError::io(root, e))? {
         let images = entry.map_err(|e| DataError::io(root, e))?.path();
         let name = images.file_name().and_then(|name| name.to_str());
-        let Some(set) = name.and_then(|name| name.strip_prefix("images")) else { continue };
+        let Some(set) = name.and_then(|name| name.strip_prefix("images")) else {
+            continue;
+        };
         let labels = root.join(format!("labels{set}"));
         let is_test = TEST.iter().any(|(test, _)| Some(*test) == name);
         if images.is_dir() && labels.is_dir() && !is_test {
@@ -121,7 +128,12 @@ fn training_folders(root: &Path) -> Result<(PathBuf, PathBuf)> {
 
 /// The ending that most images have.
 fn file_ending(folder: &Path, files: &[PathBuf]) -> Result<&'static str> {
-    let count = |ending: &str| files.iter().filter(|path| is_volume(path) == Some(ending)).count();
+    let count = |ending: &str| {
+        files
+            .iter()
+            .filter(|path| is_volume(path) == Some(ending))
+            .count()
+    };
     nifti::ENDINGS
         .into_iter()
         .max_by_key(|ending| count(ending))
@@ -146,7 +158,10 @@ fn channels(images: &[PathBuf], labels: &[PathBuf], file_ending: &str) -> (usize
     }
     let numbers: Option<Vec<usize>> = stems().map(|stem| channel_of(stem).1).collect();
     match numbers {
-        Some(numbers) => (numbers.into_iter().max().map_or(1, |n| n + 1), Naming::Numbered),
+        Some(numbers) => (
+            numbers.into_iter().max().map_or(1, |n| n + 1),
+            Naming::Numbered,
+        ),
         None => (1, Naming::Plain),
     }
 }

@@ -33,7 +33,10 @@ pub(super) fn volumes(folder: &Path) -> Result<Vec<PathBuf>> {
 
 /// The file name without `ending`, or all of it where it ends otherwise.
 pub(super) fn id_of<'a>(path: &'a Path, ending: &str) -> &'a str {
-    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("");
+    let name = path
+        .file_name()
+        .and_then(|name| name.to_str())
+        .unwrap_or("");
     name.strip_suffix(ending).unwrap_or(name)
 }
 
@@ -114,7 +117,9 @@ pub(super) fn group_by_case(
         if let Some((channel, path)) = group.iter().find(|&(&channel, _)| channel >= channels) {
             faults.push(DataError::invalid(
                 path,
-                format!("is channel {channel}, but the dataset declares {channels} (counted from 0)"),
+                format!(
+                    "is channel {channel}, but the dataset declares {channels} (counted from 0)"
+                ),
                 "declare the channel in dataset.json or remove the file",
             ));
         } else if let Some(channel) = (0..channels).find(|channel| !group.contains_key(channel)) {
@@ -122,7 +127,11 @@ pub(super) fn group_by_case(
             faults.push(missing_channel(&missing, channels));
         } else {
             let images = group.into_values().collect();
-            cases.push(Case { id, images, label: None });
+            cases.push(Case {
+                id,
+                images,
+                label: None,
+            });
         }
     }
     (cases, faults)
@@ -206,7 +215,13 @@ mod tests {
 
     #[test]
     fn a_case_named_with_and_without_channel_number_is_a_fault() {
-        let files = ["a.nii.gz", "a_0000.nii.gz", "b_0000.nii.gz", "c_0001.nii.gz", "d.nii"];
+        let files = [
+            "a.nii.gz",
+            "a_0000.nii.gz",
+            "b_0000.nii.gz",
+            "c_0001.nii.gz",
+            "d.nii",
+        ];
         let files = files.map(|f| Path::new("x").join(f)).to_vec();
         let (cases, faults) = group_by_case(Path::new("x"), files, 1, ".nii.gz", Naming::Numbered);
         let ids: Vec<_> = cases.iter().map(|case| case.id.as_str()).collect();

@@ -165,11 +165,19 @@ pub fn find_images(input: &Path, channels: usize, file_ending: &str) -> Result<V
             if let Some(missing) = images.iter().find(|path| !path.exists()) {
                 return Err(listing::missing_channel(missing, channels));
             }
-            Ok(vec![Case { id: id.to_owned(), images, label: None }])
+            Ok(vec![Case {
+                id: id.to_owned(),
+                images,
+                label: None,
+            }])
         }
         _ if channels == 1 => {
             // Only channel 0 of one channel carries a number; anything else belongs to the name.
-            let id = if channel == Some(0) { id } else { id_of(input, ending) };
+            let id = if channel == Some(0) {
+                id
+            } else {
+                id_of(input, ending)
+            };
             Ok(vec![Case {
                 id: id.to_owned(),
                 images: vec![input.to_owned()],

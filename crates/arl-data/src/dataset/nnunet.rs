@@ -34,7 +34,10 @@ pub(super) fn survey(root: &Path) -> Result<(Dataset, Vec<DataError>)> {
     let wrong = |message: String, cure: &str| DataError::invalid(&path, message, cure);
     let text = fs::read_to_string(&path).map_err(|e| DataError::io(&path, e))?;
     let description: Description = serde_json::from_str(&text).map_err(|e| {
-        wrong(format!("is not a dataset description: {e}"), "repair the JSON")
+        wrong(
+            format!("is not a dataset description: {e}"),
+            "repair the JSON",
+        )
     })?;
     if description.training.is_some() && description.file_ending.is_none() {
         return Err(wrong(
@@ -97,7 +100,10 @@ pub(super) fn survey(root: &Path) -> Result<(Dataset, Vec<DataError>)> {
         && declared != training.len() as u64
     {
         faults.push(wrong(
-            format!("declares numTraining {declared}, but there are {} training cases", training.len()),
+            format!(
+                "declares numTraining {declared}, but there are {} training cases",
+                training.len()
+            ),
             "correct the number or restore the missing cases",
         ));
     }
@@ -114,7 +120,9 @@ pub(super) fn survey(root: &Path) -> Result<(Dataset, Vec<DataError>)> {
         test = cases;
     }
 
-    let name = description.name.unwrap_or_else(|| super::directory_name(root));
+    let name = description
+        .name
+        .unwrap_or_else(|| super::directory_name(root));
     let dataset = Dataset {
         root: root.to_owned(),
         name,
@@ -129,9 +137,19 @@ pub(super) fn survey(root: &Path) -> Result<(Dataset, Vec<DataError>)> {
     Ok((dataset, faults))
 }
 
-fn cases_in(folder: &Path, channels: usize, file_ending: &str) -> Result<(Vec<Case>, Vec<DataError>)> {
+fn cases_in(
+    folder: &Path,
+    channels: usize,
+    file_ending: &str,
+) -> Result<(Vec<Case>, Vec<DataError>)> {
     let files = volumes(folder)?;
-    Ok(group_by_case(folder, files, channels, file_ending, Naming::Numbered))
+    Ok(group_by_case(
+        folder,
+        files,
+        channels,
+        file_ending,
+        Naming::Numbered,
+    ))
 }
 
 /// `{"0": "CT", "1": "PET"}` as a list; the numbers must run from 0 without a gap.
@@ -142,7 +160,9 @@ fn channel_names(path: &Path, map: &Map<String, Value>) -> Result<Vec<String>> {
     let names: Result<Vec<String>> = (0..map.len())
         .map(|channel| match map.get(&channel.to_string()) {
             Some(Value::String(name)) => Ok(name.clone()),
-            Some(other) => Err(wrong(format!("names channel {channel} {other}, which is no text"))),
+            Some(other) => Err(wrong(format!(
+                "names channel {channel} {other}, which is no text"
+            ))),
             None => Err(wrong(format!(
                 "has {} channel_names but none with the key \"{channel}\"",
                 map.len()
@@ -164,22 +184,30 @@ fn classes(path: &Path, labels: &Map<String, Value>) -> Result<(Vec<LabelClass>,
     for (name, value) in labels {
         if value.is_array() {
             return Err(wrong(
-                format!("declares {name:?} as a region of several labels, which is not supported yet"),
+                format!(
+                    "declares {name:?} as a region of several labels, which is not supported yet"
+                ),
                 "declare one label value per class",
             ));
         }
-        let value = value.as_u64().and_then(|v| u16::try_from(v).ok()).ok_or_else(|| {
-            let cure = if labels.values().all(Value::is_string) {
-                r#"the map goes from name to number: "labels": {"background": 0, "liver": 1}"#
-            } else {
-                "give each class a whole number from 0 to 65535"
-            };
-            wrong(format!("declares label {name:?} as {value}"), cure)
-        })?;
+        let value = value
+            .as_u64()
+            .and_then(|v| u16::try_from(v).ok())
+            .ok_or_else(|| {
+                let cure = if labels.values().all(Value::is_string) {
+                    r#"the map goes from name to number: "labels": {"background": 0, "liver": 1}"#
+                } else {
+                    "give each class a whole number from 0 to 65535"
+                };
+                wrong(format!("declares label {name:?} as {value}"), cure)
+            })?;
         if name == "ignore" {
             ignore_label = Some(value);
         } else {
-            classes.push(LabelClass { name: name.clone(), value });
+            classes.push(LabelClass {
+                name: name.clone(),
+                value,
+            });
         }
     }
     classes.sort_by_key(|class| class.value);
@@ -245,7 +273,10 @@ fn listed_cases(
         if files.images.len() != channels {
             faults.push(DataError::invalid(
                 path,
-                format!("lists {} images for case {id:?}, but declares {channels} channels", files.images.len()),
+                format!(
+                    "lists {} images for case {id:?}, but declares {channels} channels",
+                    files.images.len()
+                ),
                 "list one image per channel",
             ));
             continue;
@@ -261,7 +292,11 @@ fn listed_cases(
             ));
             continue;
         }
-        cases.push(Case { id: id.clone(), images, label: Some(label) });
+        cases.push(Case {
+            id: id.clone(),
+            images,
+            label: Some(label),
+        });
     }
     cases.sort_by(|a, b| a.id.cmp(&b.id));
     Ok(cases)

@@ -57,13 +57,19 @@ impl Dataset {
 
     /// Refuses label values that stand for no class, listing them.
     pub(crate) fn check_declared(&self, path: &Path, labels: &Array3<u16>) -> Result<()> {
-        let foreign: Vec<u16> = values(labels).filter(|&value| !self.declares(value)).collect();
+        let foreign: Vec<u16> = values(labels)
+            .filter(|&value| !self.declares(value))
+            .collect();
         if foreign.is_empty() {
             return Ok(());
         }
         let shown: Vec<String> = foreign.iter().take(10).map(u16::to_string).collect();
         let more = if foreign.len() > 10 { ", ..." } else { "" };
-        let declared = self.classes.iter().map(|class| class.value).chain(self.ignore_label);
+        let declared = self
+            .classes
+            .iter()
+            .map(|class| class.value)
+            .chain(self.ignore_label);
         let declared: Vec<String> = declared.map(|value| value.to_string()).collect();
         Err(DataError::invalid(
             path,
@@ -94,7 +100,10 @@ pub(crate) fn check_finite(path: &Path, data: &Array3<f32>) -> Result<()> {
     }
     Err(DataError::invalid(
         path,
-        format!("holds {bad} voxels of {} that are NaN or infinite", data.len()),
+        format!(
+            "holds {bad} voxels of {} that are NaN or infinite",
+            data.len()
+        ),
         "replace them with the value of the background and save again",
     ))
 }

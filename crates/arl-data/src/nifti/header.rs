@@ -74,7 +74,11 @@ impl Header {
         }
 
         let shape = shape(path, &raw.dim)?;
-        let transforms = HeaderTransforms::from_header(&raw);
+        let mut transforms = HeaderTransforms::from_header(&raw);
+        if raw.dim[0] < 3 && (transforms.qform_code, transforms.sform_code) == (0, 0) {
+            // The size along an axis that does not exist is 1, whatever is stored there.
+            transforms.pixdim[1 + usize::from(raw.dim[0])..].fill(1.0);
+        }
         let affine = transforms.affine(shape).map_err(|problem| {
             DataError::invalid(
                 path,
