@@ -11,8 +11,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::dataset::{Case, Dataset};
-use crate::error::{DataError, Result};
-use crate::nifti::{read_image, read_labels};
+use crate::error::Result;
 use crate::preprocess::nonzero_box;
 use crate::volume::Volume;
 
@@ -80,7 +79,7 @@ impl Fingerprint {
             .par_iter()
             .enumerate()
             .map(|(index, case)| {
-                let (images, labels) = read_case(case, dataset)?;
+                let (images, labels) = dataset.read_case(case)?;
                 let seed = SAMPLING_SEED.wrapping_add(index as u64);
                 let result = describe(case, dataset, &images, &labels, per_case, seed);
                 on_case(done.fetch_add(1, Ordering::Relaxed) + 1, total);
@@ -103,74 +102,6 @@ impl Fingerprint {
             left_right_axis,
         })
     }
-}
-
-/// Reads the images and the labels of a training case and holds them to the rules that the rest relies on.
-pub(crate) fn read_case(case: &Case, dataset: &Dataset) -> Result<(Vec<Volume<f32>>, Volume<u16>)> {
-    let Some(path) = &case.label else {
-        return Err(DataError::invalid(
-            &case.images[0],
-            "has no label file",
-            "add one to the labels folder or move the image away",
-        ));
-    };
-    let images = read_images(case)?;
-    let labels = read_labels(path)?;
-    if let Err(difference) = images[0].geometry.same_size(&labels.geometry) {
-        return Err(DataError::invalid(
-            path,
-            format!(
-                "is not on the grid of its image {}: {difference}",
-                case.images[0].display()
-            ),
-            "export both on the same grid",
-        ));
-    }
-    let largest = dataset
-        .classes
-        .iter()
-        .map(|class| class.value)
-        .max()
-        .unwrap_or(0);
-    let foreign = labels
-        .data
-        .iter()
-        .find(|&&value| value > largest && Some(value) != dataset.ignore_label);
-    if let Some(value) = foreign {
-        return Err(DataError::invalid(
-            path,
-            format!("holds the label {value}, which is not declared"),
-            "declare it in dataset.json or mend the file; `arl check` lists every such file",
-        ));
-    }
-    Ok((images, labels))
-}
-
-/// Reads the channels of a case: one grid, no NaN and no infinity.
-pub(crate) fn read_images(case: &Case) -> Result<Vec<Volume<f32>>> {
-    let mut images: Vec<Volume<f32>> = Vec::new();
-    for path in &case.images {
-        let image = read_image(path)?;
-        let bad = image.data.iter().filter(|value| !value.is_finite()).count();
-        if bad > 0 {
-            return Err(DataError::invalid(
-                path,
-                format!("holds {bad} voxels that are NaN or infinite"),
-                "replace them, for example by the value of air",
-            ));
-        }
-        if let Some(first) = images.first()
-            && let Err(difference) = first.geometry.same_size(&image.geometry)
-        {
-            return Err(DataError::invalid(
-                path,
-                format!("is not on the grid of channel 0: {difference}"),
-                "resample the channels of a case to one grid",
-            ));
-        }
-        images.push(image);
-    }
-    Ok(images)
 }
 
 fn describe(

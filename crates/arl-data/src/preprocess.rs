@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::dataset::{Case, Dataset};
 use crate::error::Result;
-use crate::fingerprint::{read_case, read_images};
 use crate::plan::{ChannelNormalization, Plan};
 use crate::resample::{resampled_shape, resize_image, resize_label_map, resize_probabilities};
 use crate::volume::{Geometry, Volume};
@@ -41,7 +40,7 @@ pub struct GridMap {
 /// # Errors
 /// When a file can't be read, or image and labels don't fit together.
 pub fn preprocess_case(case: &Case, dataset: &Dataset, plan: &Plan) -> Result<Preprocessed> {
-    let (images, labels) = read_case(case, dataset)?;
+    let (images, labels) = dataset.read_case(case)?;
     let mut result = preprocess(&images, plan);
     let cropped = crop(labels.data.view(), result.grid.crop);
     let from = result.grid.geometry.spacing();
@@ -59,7 +58,7 @@ pub fn preprocess_case(case: &Case, dataset: &Dataset, plan: &Plan) -> Result<Pr
 /// # Errors
 /// When a file can't be read, or the channels don't fit together.
 pub fn preprocess_images(case: &Case, plan: &Plan) -> Result<Preprocessed> {
-    Ok(preprocess(&read_images(case)?, plan))
+    Ok(preprocess(&case.read_images()?, plan))
 }
 
 fn preprocess(images: &[Volume<f32>], plan: &Plan) -> Preprocessed {
@@ -175,10 +174,7 @@ impl GridMap {
             };
             let zip =
                 |map: ArrayView3<'_, f32>, best: &mut Array3<f32>, labels: &mut Array3<u16>| {
-                    Zip::from(map)
-                        .and(best)
-                        .and(labels)
-                        .par_for_each(|v, b, l| take(v, b, l));
+                    Zip::from(map).and(best).and(labels).par_for_each(&take);
                 };
             if cropped == self.shape {
                 zip(map, &mut best, &mut labels);

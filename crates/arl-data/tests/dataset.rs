@@ -120,7 +120,7 @@ fn an_nnunet_dataset_is_read_as_declared() {
     assert_eq!((report.classes[1].cases, report.classes[1].voxels), (2, 2));
     let (images, labels) = dataset.read_case(&dataset.training[0]).unwrap();
     assert_eq!(images.len(), 1);
-    assert_eq!(labels.unwrap().data[[1, 2, 2]], 2);
+    assert_eq!(labels.data[[1, 2, 2]], 2);
 }
 
 #[test]
@@ -188,6 +188,24 @@ fn plain_folders_are_paired_by_name_and_scanned_for_classes() {
         let cases = find_images(&root.join(images), 1, ".nii").unwrap();
         assert_eq!(cases[0].id, "scan_0000");
     }
+}
+
+#[test]
+fn plain_folders_with_gaps_in_their_label_values_are_refused() {
+    let folder = tiny();
+    let root = folder.path();
+    fs::remove_file(root.join("dataset.json")).unwrap();
+    let path = root.join("labelsTr/b.nii.gz");
+    let mut volume = read_labels(&path).unwrap();
+    volume
+        .data
+        .mapv_inplace(|label| if label == 2 { 255 } else { label });
+    write_labels(&path, &volume).unwrap();
+    assert_eq!(
+        Dataset::open(root).unwrap_err().to_string(),
+        check(root).problems[0].to_string()
+    );
+    assert_only_error(root, "labelsTr", "hold the values 0, 1, 2, 255");
 }
 
 #[test]
@@ -412,6 +430,19 @@ fn a_case_without_foreground_is_a_warning() {
 }
 
 #[test]
+fn a_class_that_no_case_shows_is_a_warning() {
+    let folder = tiny();
+    edit(
+        folder.path(),
+        r#""kidney": 2"#,
+        r#""kidney": 2, "spleen": 3"#,
+    );
+    let report = check(folder.path());
+    assert_eq!((report.errors(), report.warnings()), (0, 1));
+    assert!(report.problems[0].message.contains("label 3 (spleen)"));
+}
+
+#[test]
 fn wrong_descriptions_say_what_to_write() {
     let changes = [
         (
@@ -489,6 +520,7 @@ fn all_faults_are_listed_in_one_run() {
         "imagesTs/c_0000.nii.gz",
     ];
     assert_eq!(files, expected.map(PathBuf::from));
+    assert_eq!(check(root), report, "the order of threads must not show");
     let json = serde_json::to_value(&report).unwrap();
     assert_eq!(json["problems"][0]["severity"], "error");
 }

@@ -54,6 +54,24 @@ pub(super) fn survey(root: &Path) -> Result<(Dataset, Vec<DataError>)> {
             Err(fault) => faults.push(fault),
         }
     }
+    if faults.is_empty() && usize::from(*values.last().unwrap_or(&0)) >= values.len() {
+        let values: Vec<String> = values.iter().map(u16::to_string).collect();
+        faults.push(DataError::invalid(
+            &labels,
+            format!(
+                "its label maps hold the values {}, but values must run from 0 without gap",
+                values.join(", ")
+            ),
+            "renumber them to 0, 1, 2, ...",
+        ));
+    }
+    if faults.is_empty() && values.len() < 2 {
+        faults.push(DataError::invalid(
+            &labels,
+            "its label maps hold nothing but background",
+            "mark the structures to be segmented as 1, 2, ...",
+        ));
+    }
     let classes = values
         .into_iter()
         .map(|value| LabelClass {

@@ -36,22 +36,23 @@ impl Case {
 }
 
 impl Dataset {
-    /// Reads a case: all channels, and its label map if it has one, on one grid and with declared values only.
+    /// Reads a training case: all channels and the label map, on one grid and with declared values only.
     ///
     /// # Errors
-    /// As [`Case::read_images`], and when the label map cannot be read, lies on another grid or holds a value that the
-    /// dataset does not declare.
-    pub fn read_case(&self, case: &Case) -> Result<(Vec<Volume<f32>>, Option<Volume<u16>>)> {
+    /// As [`Case::read_images`], and when there is no label map, or it cannot be read, lies on another grid or holds a
+    /// value that the dataset does not declare.
+    pub fn read_case(&self, case: &Case) -> Result<(Vec<Volume<f32>>, Volume<u16>)> {
         let images = case.read_images()?;
-        let labels = match &case.label {
-            Some(path) => {
-                let labels = read_labels(path)?;
-                check_same_size(path, &labels.geometry, &case.images[0], &images[0].geometry)?;
-                self.check_declared(path, &labels.data)?;
-                Some(labels)
-            }
-            None => None,
-        };
+        let path = case.label.as_ref().ok_or_else(|| {
+            DataError::invalid(
+                &case.images[0],
+                "has no label map",
+                "add the label map or move the image out of the training folder",
+            )
+        })?;
+        let labels = read_labels(path)?;
+        check_same_size(path, &labels.geometry, &case.images[0], &images[0].geometry)?;
+        self.check_declared(path, &labels.data)?;
         Ok((images, labels))
     }
 
