@@ -1,1 +1,51 @@
-fn main() {}
+//! `arl`: train, predict and evaluate 3D medical image segmentation with the adaptive region-specific loss.
+
+mod budget;
+mod checkpoints;
+mod cli;
+mod commands;
+mod config;
+mod device;
+mod monitor;
+mod network;
+mod patches;
+mod run;
+mod schedule;
+mod sliding_window;
+mod trainer;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    tracing_subscriber::fmt()
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_env("ARL_LOG")
+                .unwrap_or_else(|_| "warn,arl=info,arl_data=info,cubecl=error,wgpu=error".into()),
+        )
+        .with_writer(std::io::stderr)
+        .without_time()
+        .with_target(false)
+        .init();
+    let result = match &cli.command {
+        Command::Devices(arguments) => commands::devices::run(arguments),
+        Command::Check(arguments) => commands::check::run(arguments),
+        Command::Plan(arguments) => commands::plan::run(arguments),
+        Command::Train(arguments) => commands::train::run(arguments),
+        Command::Predict(arguments) => commands::predict::run(arguments),
+        Command::Evaluate(arguments) => commands::evaluate::run(arguments),
+        Command::Demo(arguments) => commands::demo::run(arguments),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            // One line: the whole chain of causes, the outermost first.
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

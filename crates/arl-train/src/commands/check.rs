@@ -1,0 +1,35 @@
+//! `arl check`.
+
+use std::process::ExitCode;
+
+use arl_data::check::check_directory;
+
+use super::CaseProgress;
+use crate::cli::CheckArguments;
+
+/// Prints every fault of a dataset; exit code 1 when there is an error.
+pub fn run(arguments: &CheckArguments) -> anyhow::Result<ExitCode> {
+    let progress = CaseProgress::new("checking cases");
+    let report = check_directory(&arguments.dataset, &|done, total| {
+        progress.show(done, total)
+    });
+    drop(progress);
+    if arguments.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        for problem in &report.problems {
+            println!("{problem}");
+        }
+        println!(
+            "{} cases: {} errors, {} warnings",
+            report.cases,
+            report.errors(),
+            report.warnings()
+        );
+    }
+    Ok(if report.errors() > 0 {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
+}

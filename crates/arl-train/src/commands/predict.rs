@@ -1,0 +1,86 @@
+//! `arl predict`.
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::Context;
+use arl_data::dataset::find_images;
+use arl_data::nifti::write_labels;
+use arl_data::preprocess::preprocess_images;
+use arl_loss::DeepSupervision;
+use burn::module::Module;
+use burn::store::ModuleRecord;
+
+use super::CaseProgress;
+use crate::checkpoints::{last_complete, model_path};
+use crate::cli::PredictArguments;
+use crate::network::{Segmenter, network_config};
+use crate::run::Run;
+use crate::{device, sliding_window};
+
+/// Segments one image or a folder of images.
+pub fn run(arguments: &PredictArguments) -> anyhow::Result<ExitCode> {
+    anyhow::ensure!(
+        (0.0..1.0).contains(&arguments.overlap),
+        "--overlap {} is not in [0, 1)",
+        arguments.overlap
+    );
+    let run = Run::open(&arguments.run)?;
+    let (config, plan) = run.load()?;
+    let cases = find_images(&arguments.input, plan.channel_names.len(), ".nii.gz")?;
+    let target = |id: &str| arguments.out.join(format!("{id}.nii.gz"));
+    if let Some(case) = cases
+        .iter()
+        .find(|case| target(&case.id).exists() && !arguments.force)
+    {
+        anyhow::bail!(
+            "{}: exists; choose another --out, or --force to overwrite",
+            target(&case.id).display()
+        );
+    }
+    let (device, _) = device::open(arguments.device)?;
+    let checkpoint = last_complete(&run.checkpoints())?.with_context(|| {
+        format!(
+            "{}: has no complete checkpoint yet; train longer",
+            arguments.run.display()
+        )
+    })?;
+    let loss = DeepSupervision::new(&config.loss_config(plan.patch_size, plan.ignore_label));
+    let network = network_config(&plan).try_init(&device)?;
+    let path = model_path(&run.checkpoints(), checkpoint.epoch);
+    let record =
+        ModuleRecord::load(&path).map_err(|e| anyhow::anyhow!("{}: {e}", path.display()))?;
+    let segmenter = Segmenter::new(network, loss, plan.ignore_label.map(i64::from))
+        .try_load_record(record)
+        .map_err(|e| anyhow::anyhow!("{}: does not fit plan.json ({e})", path.display()))?;
+
+    let progress = CaseProgress::new("windows");
+    let mut written = Vec::new();
+    for case in &cases {
+        let started = Instant::now();
+        let prepared = preprocess_images(case, &plan)?;
+        let scores = sliding_window::predict(
+            &segmenter.network,
+            &prepared.image,
+            plan.patch_size,
+            arguments.overlap,
+            &device,
+            &|done, total| progress.show(done, total),
+        )
+        .with_context(|| format!("case {}", case.id))?;
+        let labels = prepared.grid.restore(&scores);
+        let path = target(&case.id);
+        std::fs::create_dir_all(&arguments.out)
+            .with_context(|| arguments.out.display().to_string())?;
+        write_labels(&path, &labels)?;
+        let seconds = started.elapsed().as_secs_f64();
+        if !arguments.json {
+            println!("{}  {seconds:.1} s", path.display());
+        }
+        written.push(serde_json::json!({ "case": case.id, "file": path, "seconds": seconds }));
+    }
+    if arguments.json {
+        println!("{}", serde_json::to_string_pretty(&written)?);
+    }
+    Ok(ExitCode::SUCCESS)
+}

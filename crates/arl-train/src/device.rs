@@ -1,0 +1,170 @@
+//! Which devices are here, and which one to take.
+
+use burn::tensor::Device;
+use serde::Serialize;
+
+use crate::config::DeviceChoice;
+
+/// A device that was found, or why there is none of its kind.
+#[derive(Clone, Debug, Serialize)]
+pub struct Found {
+    /// `cpu`, `wgpu` or `cuda`.
+    pub kind: &'static str,
+    /// The device's own name.
+    pub name: String,
+    /// Whether a training can run on it.
+    pub usable: bool,
+    /// Whether it is a software imitation of a GPU.
+    pub software: bool,
+    /// What to know about it.
+    pub note: String,
+}
+
+/// Looks for every device that this build can use.
+pub fn list() -> Vec<Found> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut found = vec![Found {
+        kind: "cpu",
+        name: format!("CPU, {cores} threads"),
+        usable: cfg!(feature = "flex"),
+        software: false,
+        note: if cfg!(feature = "flex") {
+            ""
+        } else {
+            "not in this build (feature flex)"
+        }
+        .into(),
+    }];
+    found.push(wgpu());
+    found.push(cuda());
+    found
+}
+
+/// Takes a device, or says in a sentence why not.
+///
+/// # Errors
+/// When the device that was asked for is not here. `auto` always finds the CPU.
+pub fn open(choice: DeviceChoice) -> anyhow::Result<(Device, Found)> {
+    let found = list();
+    let wanted = choose(choice, &found)?;
+    let device = match wanted.kind {
+        #[cfg(feature = "wgpu")]
+        "wgpu" => Device::wgpu(burn::tensor::DeviceKind::DefaultDevice),
+        #[cfg(feature = "cuda")]
+        "cuda" => Device::cuda(0),
+        #[cfg(feature = "flex")]
+        "cpu" => Device::flex(),
+        kind => anyhow::bail!("{kind} is not in this build"),
+    };
+    // Burn loads optimiser states onto its default device first; that has to be this one.
+    let default = if wanted.kind == "cpu" {
+        "flex"
+    } else {
+        wanted.kind
+    };
+    // SAFETY: no other thread has been started yet that reads the environment.
+    unsafe { std::env::set_var("BURN_DEVICE", default) };
+    Ok((device, wanted.clone()))
+}
+
+/// The device that a choice stands for among those found.
+///
+/// # Errors
+/// As [`open`].
+pub fn choose(choice: DeviceChoice, found: &[Found]) -> anyhow::Result<&Found> {
+    let of_kind = |kind: &str| found.iter().find(|device| device.kind == kind);
+    let usable = |kind: &str| of_kind(kind).filter(|device| device.usable);
+    let kind = match choice {
+        DeviceChoice::Auto => {
+            let gpu = usable("cuda").or_else(|| usable("wgpu").filter(|device| !device.software));
+            return gpu
+                .or_else(|| usable("cpu"))
+                .ok_or_else(|| anyhow::anyhow!("this build has no device"));
+        }
+        explicit => explicit.to_string(),
+    };
+    let note = of_kind(&kind).map_or("", |device| device.note.as_str());
+    usable(&kind)
+        .ok_or_else(|| anyhow::anyhow!("--device {kind}: {note}; `arl devices` lists what is here"))
+}
+
+#[cfg(feature = "wgpu")]
+fn wgpu() -> Found {
+    let kind = burn::tensor::DeviceKind::DefaultDevice;
+    // The driver's own complaints would land between our lines; the answer tells enough.
+    let opened = std::panic::catch_unwind(|| Device::wgpu_options().device_kind(kind).init());
+    match opened {
+        Ok(Ok(device)) => {
+            let name = device
+                .identity()
+                .map_or("GPU".to_string(), |identity| identity.name.to_string());
+            let lower = name.to_lowercase();
+            let software = ["llvmpipe", "lavapipe", "swiftshader", "basic render"]
+                .iter()
+                .any(|word| lower.contains(word));
+            let note = if software {
+                "software imitation of a GPU; never chosen by itself"
+            } else {
+                ""
+            };
+            Found {
+                kind: "wgpu",
+                name,
+                usable: true,
+                software,
+                note: note.into(),
+            }
+        }
+        Ok(Err(_)) | Err(_) => Found {
+            kind: "wgpu",
+            name: "none".into(),
+            usable: false,
+            software: false,
+            note: "no GPU with a Vulkan, Metal or DirectX 12 driver was found".into(),
+        },
+    }
+}
+
+#[cfg(not(feature = "wgpu"))]
+fn wgpu() -> Found {
+    missing("wgpu")
+}
+
+#[cfg(feature = "cuda")]
+fn cuda() -> Found {
+    let count = Device::enumerate(burn::tensor::DeviceType::Cuda)
+        .into_vec()
+        .len();
+    Found {
+        kind: "cuda",
+        name: if count > 0 {
+            format!("NVIDIA GPU ({count})")
+        } else {
+            "none".into()
+        },
+        usable: count > 0,
+        software: false,
+        note: if count > 0 {
+            ""
+        } else {
+            "no NVIDIA driver or GPU was found"
+        }
+        .into(),
+    }
+}
+
+#[cfg(not(feature = "cuda"))]
+fn cuda() -> Found {
+    missing("cuda")
+}
+
+#[cfg(any(not(feature = "wgpu"), not(feature = "cuda")))]
+fn missing(kind: &'static str) -> Found {
+    Found {
+        kind,
+        name: "none".into(),
+        usable: false,
+        software: false,
+        note: format!("this build has no {kind}; build with --features {kind}"),
+    }
+}
