@@ -133,12 +133,7 @@ impl Plan {
                 "declare the classes",
             ));
         }
-        let gap = dataset
-            .classes
-            .iter()
-            .enumerate()
-            .find(|(i, class)| usize::from(class.value) != *i);
-        if let Some((index, class)) = gap {
+        if let Some((index, class)) = first_gap(&dataset.classes) {
             return Err(wrong(
                 format!(
                     "label values have a gap: {index} is missing before {} ({})",
@@ -205,7 +200,7 @@ impl Plan {
                 stride,
             })
             .collect();
-        let mirror_axes = mirror_axes(dataset, fingerprint.left_right_axis, &mut reasons);
+        let mirror_axes = mirror_axes(&dataset.classes, fingerprint.left_right_axis, &mut reasons);
         let plan = Self {
             version: PLAN_VERSION,
             dataset: dataset.name.clone(),
@@ -252,16 +247,19 @@ impl Plan {
         self.classes.len()
     }
 
-    /// What the patch must divide by, `[D, H, W]`.
+    /// What the patch must divide by, `[D, H, W]`; `usize::MAX` where the product is larger, which
+    /// [`Plan::validate`] refuses.
     pub fn patch_divisors(&self) -> [usize; 3] {
-        std::array::from_fn(|axis| {
-            self.stem_stride[axis]
-                * self
-                    .stages
-                    .iter()
-                    .map(|stage| stage.stride[axis])
-                    .product::<usize>()
-        })
+        std::array::from_fn(|axis| self.patch_divisor(axis).unwrap_or(usize::MAX))
+    }
+
+    /// The product of the strides along an axis; `None` when it overflows.
+    fn patch_divisor(&self, axis: usize) -> Option<usize> {
+        self.stages
+            .iter()
+            .try_fold(self.stem_stride[axis], |product, stage| {
+                product.checked_mul(stage.stride[axis])
+            })
     }
 
     /// Whether the plan is consistent; for one that a person has edited.
@@ -284,6 +282,39 @@ impl Plan {
                 "the plan needs two classes, one stage and a batch size of at least 1".into(),
             );
         }
+        if let Some((index, class)) = first_gap(&self.classes) {
+            return Err(format!(
+                "class {:?} has value {} at position {index}, values must be 0, 1, 2, … in order",
+                class.name, class.value
+            ));
+        }
+        for (name, scheme) in self.channel_names.iter().zip(&self.normalization) {
+            if let ChannelNormalization::Ct {
+                lower,
+                upper,
+                mean,
+                std,
+            } = *scheme
+            {
+                if ![lower, upper, mean, std].iter().all(|n| n.is_finite()) {
+                    return Err(format!(
+                        "channel {name:?} has a CT statistic that is not finite: lower {lower}, upper {upper}, \
+                         mean {mean}, std {std}"
+                    ));
+                }
+                if lower > upper {
+                    return Err(format!(
+                        "channel {name:?} is clipped from {lower} to {upper}, lower is above upper"
+                    ));
+                }
+            }
+        }
+        if !(0.0..=1.0).contains(&self.foreground_fraction) {
+            return Err(format!(
+                "the foreground fraction {} is not in 0..=1",
+                self.foreground_fraction
+            ));
+        }
         if self
             .target_spacing
             .iter()
@@ -300,6 +331,13 @@ impl Plan {
                 self.mirror_axes
             ));
         }
+        let repeats = |i: usize| self.mirror_axes[..i].contains(&self.mirror_axes[i]);
+        if (0..self.mirror_axes.len()).any(repeats) {
+            return Err(format!(
+                "the mirror axes {:?} name an axis twice",
+                self.mirror_axes
+            ));
+        }
         let odd = |stage: &StagePlan| stage.kernel.iter().all(|k| k % 2 == 1);
         if !self
             .stages
@@ -307,6 +345,13 @@ impl Plan {
             .all(|s| odd(s) && s.features > 0 && s.stride.iter().all(|&x| x > 0))
         {
             return Err("every stage needs features, odd kernels and positive strides".into());
+        }
+        if let Some(axis) = (0..3).find(|&axis| self.patch_divisor(axis).is_none()) {
+            let strides: Vec<usize> = self.stages.iter().map(|s| s.stride[axis]).collect();
+            return Err(format!(
+                "the strides along axis {axis} are too large: stem {}, stages {strides:?}",
+                self.stem_stride[axis]
+            ));
         }
         let divisors = self.patch_divisors();
         for axis in 0..3 {
@@ -320,6 +365,14 @@ impl Plan {
         }
         Ok(())
     }
+}
+
+/// The first class whose value isn't its position, with that position.
+fn first_gap(classes: &[LabelClass]) -> Option<(usize, &LabelClass)> {
+    classes
+        .iter()
+        .enumerate()
+        .find(|(index, class)| usize::from(class.value) != *index)
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
@@ -496,28 +549,15 @@ fn normalization(
     scheme
 }
 
-/// Only the left-right axis is mirrored, and not even that where classes are told apart by side: bodies are
-/// symmetric in no other direction. (nnU-Net mirrors every axis.)
-fn mirror_axes(dataset: &Dataset, left_right: usize, reasons: &mut Vec<String>) -> Vec<usize> {
-    let names: Vec<String> = dataset
-        .classes
-        .iter()
-        .map(|class| class.name.to_lowercase())
-        .collect();
-    let sided = names.iter().find(|name| {
-        [("left", "right"), ("_l", "_r")]
-            .iter()
-            .any(|(left, right)| {
-                name.contains(left)
-                    && names
-                        .iter()
-                        .any(|other| *other == name.replace(left, right) && other != *name)
-            })
-    });
-    match sided {
-        Some(name) => {
+/// Only the left-right axis is mirrored, and not even that where a class is told by its side: bodies are symmetric in
+/// no other direction. (nnU-Net mirrors every axis.) One sided class is enough, because its organ on the other side
+/// may be background.
+fn mirror_axes(classes: &[LabelClass], left_right: usize, reasons: &mut Vec<String>) -> Vec<usize> {
+    match classes.iter().find(|class| names_a_side(&class.name)) {
+        Some(class) => {
             reasons.push(format!(
-                "No mirroring: {name:?} has a twin on the other side."
+                "No mirroring: the name of {:?} tells its side.",
+                class.name
             ));
             Vec::new()
         }
@@ -528,6 +568,15 @@ fn mirror_axes(dataset: &Dataset, left_right: usize, reasons: &mut Vec<String>) 
             vec![left_right]
         }
     }
+}
+
+/// Whether a word of the name is a side; whole words, because `lobe` and `L1` are none.
+fn names_a_side(name: &str) -> bool {
+    name.split(|c: char| !c.is_alphanumeric()).any(|word| {
+        ["l", "r", "left", "right"]
+            .iter()
+            .any(|side| word.eq_ignore_ascii_case(side))
+    })
 }
 
 #[cfg(test)]
@@ -585,5 +634,149 @@ mod tests {
             steps += 1;
             assert!(steps < 50);
         }
+    }
+
+    fn classes(names: &[&str]) -> Vec<LabelClass> {
+        (0..)
+            .zip(names)
+            .map(|(value, name)| LabelClass {
+                name: (*name).into(),
+                value,
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_class_with_a_side_turns_mirroring_off() {
+        for names in [
+            &["lung_lobe_L", "lung_lobe_R"][..],
+            &["kidney-L", "kidney-R"],
+            &["L kidney", "R kidney"],
+            &["kidney_left"],
+            &["Right Kidney"],
+            &["right_atrium"],
+        ] {
+            let mut reasons = Vec::new();
+            let names = [&["background"], names].concat();
+            assert!(
+                mirror_axes(&classes(&names), 2, &mut reasons).is_empty(),
+                "{names:?}"
+            );
+            assert!(reasons[0].contains(names[1]), "{reasons:?}");
+        }
+    }
+
+    #[test]
+    fn letters_within_a_word_are_no_side() {
+        let names = [
+            "background",
+            "liver",
+            "vertebra_L1",
+            "renal_lobe",
+            "bright_spot",
+        ];
+        assert_eq!(mirror_axes(&classes(&names), 2, &mut Vec::new()), [2]);
+    }
+
+    fn plan() -> Plan {
+        Plan {
+            version: PLAN_VERSION,
+            dataset: "Dataset001_Test".into(),
+            channel_names: vec!["CT".into()],
+            classes: classes(&["background", "liver", "tumour"]),
+            ignore_label: None,
+            target_spacing: [1.0; 3],
+            median_shape: [32; 3],
+            normalization: vec![ct(-100.0, 300.0, 80.0, 40.0)],
+            patch_size: [32; 3],
+            batch_size: 2,
+            stem_stride: [1; 3],
+            stages: [1, 2]
+                .map(|stride| StagePlan {
+                    features: 8,
+                    kernel: [3; 3],
+                    stride: [stride; 3],
+                })
+                .into(),
+            mirror_axes: vec![2],
+            foreground_fraction: 0.33,
+            reasons: Vec::new(),
+        }
+    }
+
+    fn ct(lower: f64, upper: f64, mean: f64, std: f64) -> ChannelNormalization {
+        ChannelNormalization::Ct {
+            lower,
+            upper,
+            mean,
+            std,
+        }
+    }
+
+    /// The sentence with which the plan is refused after an edit.
+    fn refusal(edit: impl FnOnce(&mut Plan)) -> String {
+        let mut plan = plan();
+        assert_eq!(plan.validate(), Ok(()));
+        edit(&mut plan);
+        plan.validate().expect_err("must be refused")
+    }
+
+    #[test]
+    fn huge_strides_are_refused_without_overflow() {
+        let refused = refusal(|plan| {
+            plan.stem_stride[1] = 4;
+            plan.stages[1].stride[1] = usize::MAX / 2;
+        });
+        let strides = [1, usize::MAX / 2];
+        assert_eq!(
+            refused,
+            format!("the strides along axis 1 are too large: stem 4, stages {strides:?}")
+        );
+    }
+
+    #[test]
+    fn a_ct_range_must_be_ordered_and_finite() {
+        assert_eq!(
+            refusal(|plan| plan.normalization[0] = ct(300.0, -100.0, 80.0, 40.0)),
+            "channel \"CT\" is clipped from 300 to -100, lower is above upper"
+        );
+        for scheme in [
+            ct(f64::NAN, 300.0, 80.0, 40.0),
+            ct(-100.0, f64::INFINITY, 80.0, 40.0),
+            ct(-100.0, 300.0, f64::NAN, 40.0),
+            ct(-100.0, 300.0, 80.0, f64::NAN),
+        ] {
+            let refused = refusal(|plan| plan.normalization[0] = scheme);
+            assert!(
+                refused.contains("NaN") || refused.contains("inf"),
+                "{refused}"
+            );
+        }
+    }
+
+    #[test]
+    fn class_values_must_be_their_positions() {
+        assert_eq!(
+            refusal(|plan| plan.classes[2].value = 4),
+            "class \"tumour\" has value 4 at position 2, values must be 0, 1, 2, … in order"
+        );
+    }
+
+    #[test]
+    fn the_foreground_fraction_is_a_share() {
+        for (fraction, text) in [(-0.1, "-0.1"), (1.5, "1.5"), (f32::NAN, "NaN")] {
+            assert_eq!(
+                refusal(|plan| plan.foreground_fraction = fraction),
+                format!("the foreground fraction {text} is not in 0..=1")
+            );
+        }
+    }
+
+    #[test]
+    fn no_mirror_axis_is_named_twice() {
+        assert_eq!(
+            refusal(|plan| plan.mirror_axes = vec![2, 0, 2]),
+            "the mirror axes [2, 0, 2] name an axis twice"
+        );
     }
 }
