@@ -22,22 +22,32 @@ pub struct Found {
 
 /// Looks for every device that this build can use.
 pub fn list() -> Vec<Found> {
+    vec![cpu(), wgpu(), cuda()]
+}
+
+/// Looks only where a choice makes it necessary: opening a GPU's driver takes time and may print.
+pub fn list_for(choice: DeviceChoice) -> Vec<Found> {
+    match choice {
+        DeviceChoice::Cpu => vec![cpu()],
+        _ => list(),
+    }
+}
+
+fn cpu() -> Found {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut found = vec![Found {
+    let usable = cfg!(feature = "flex");
+    let note = if usable {
+        ""
+    } else {
+        "not in this build (feature flex)"
+    };
+    Found {
         kind: "cpu",
         name: format!("CPU, {cores} threads"),
-        usable: cfg!(feature = "flex"),
+        usable,
         software: false,
-        note: if cfg!(feature = "flex") {
-            ""
-        } else {
-            "not in this build (feature flex)"
-        }
-        .into(),
-    }];
-    found.push(wgpu());
-    found.push(cuda());
-    found
+        note: note.into(),
+    }
 }
 
 /// Takes a device, or says in a sentence why not.
@@ -45,7 +55,7 @@ pub fn list() -> Vec<Found> {
 /// # Errors
 /// When the device that was asked for is not here. `auto` always finds the CPU.
 pub fn open(choice: DeviceChoice) -> anyhow::Result<(Device, Found)> {
-    let found = list();
+    let found = list_for(choice);
     let wanted = choose(choice, &found)?;
     let device = match wanted.kind {
         #[cfg(feature = "wgpu")]

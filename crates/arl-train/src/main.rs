@@ -6,6 +6,7 @@ mod cli;
 mod commands;
 mod config;
 mod device;
+mod faults;
 mod monitor;
 mod network;
 mod patches;
@@ -22,6 +23,7 @@ use cli::{Cli, Command};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    faults::keep_quiet();
     tracing_subscriber::fmt()
         .with_env_filter(
             tracing_subscriber::EnvFilter::try_from_env("ARL_LOG")
@@ -31,7 +33,18 @@ fn main() -> ExitCode {
         .without_time()
         .with_target(false)
         .init();
-    let result = match &cli.command {
+    match faults::catch(|| run(&cli.command)) {
+        Ok(code) => code,
+        Err(error) => {
+            // One line: the whole chain of causes, the outermost first.
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: &Command) -> anyhow::Result<ExitCode> {
+    match command {
         Command::Devices(arguments) => commands::devices::run(arguments),
         Command::Check(arguments) => commands::check::run(arguments),
         Command::Plan(arguments) => commands::plan::run(arguments),
@@ -39,13 +52,5 @@ fn main() -> ExitCode {
         Command::Predict(arguments) => commands::predict::run(arguments),
         Command::Evaluate(arguments) => commands::evaluate::run(arguments),
         Command::Demo(arguments) => commands::demo::run(arguments),
-    };
-    match result {
-        Ok(code) => code,
-        Err(error) => {
-            // One line: the whole chain of causes, the outermost first.
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
     }
 }

@@ -325,7 +325,7 @@ impl TrainingProgressLogger for Monitor {
         }
     }
     fn log_event_training(&mut self, event: String) {
-        tracing::info!("{event}");
+        tracing::debug!("{event}");
     }
 }
 
@@ -336,7 +336,7 @@ impl EvaluationProgressLogger for Monitor {
     fn end_test(&mut self) {}
     fn end_global_progress(&mut self) {}
     fn log_event_evaluation(&mut self, event: String) {
-        tracing::info!("{event}");
+        tracing::debug!("{event}");
     }
 }
 

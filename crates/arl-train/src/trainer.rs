@@ -61,7 +61,9 @@ pub fn train(
     network
         .check_patch(plan.patch_size)
         .context("the plan's patch")?;
-    let network = network.init_seeded(device, config.seed)?;
+    // Parameters drawn on a device without gradients would not ask for any later.
+    let training_device = device.clone().autodiff();
+    let network = network.init_seeded(&training_device, config.seed)?;
     let loss = DeepSupervision::new(&config.loss_config(plan.patch_size, plan.ignore_label));
     let segmenter = Segmenter::new(network, loss, ignore_index);
 

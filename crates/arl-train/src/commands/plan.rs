@@ -13,7 +13,7 @@ use crate::{config, device};
 /// Prints what the data suggests.
 pub fn run(arguments: &PlanArguments) -> anyhow::Result<ExitCode> {
     let dataset = Dataset::open(&arguments.dataset)?;
-    let found = device::list();
+    let found = device::list_for(arguments.device);
     let cpu = device::choose(arguments.device, &found)?.kind == "cpu";
     let plan = make(&dataset, &fingerprint(&dataset)?, cpu)?;
     if arguments.json {

@@ -1,0 +1,324 @@
+//! The command line as a user meets it: the whole way on a drawn cohort and on a real CT, and what faulty input gets.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use arl_data::phantom::{CohortConfig, write_cohort};
+
+fn arl(words: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_arl"))
+        .args(words)
+        .output()
+        .expect("the binary starts")
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("test paths are UTF-8")
+}
+
+/// Two training cases and one test case.
+fn cohort(directory: &Path) -> PathBuf {
+    let dataset = directory.join("dataset");
+    let config = CohortConfig {
+        training: 2,
+        test: 1,
+        ..CohortConfig::default()
+    };
+    write_cohort(&dataset, &config, &|_, _| ()).expect("the cohort is written");
+    dataset
+}
+
+/// Exit code 1, one line that begins with `error:` and holds every word, and no panic.
+fn assert_one_line(output: &Output, words: &[&str]) {
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    let errors: Vec<&str> = message
+        .lines()
+        .filter(|line| line.contains("error:"))
+        .collect();
+    assert_eq!(errors.len(), 1, "{message}");
+    for word in words {
+        assert!(errors[0].contains(word), "{word:?} is not in {message}");
+    }
+    assert!(!message.contains("panicked"), "{message}");
+}
+
+fn assert_success(output: &Output) {
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{message}");
+}
+
+#[test]
+fn a_run_trains_predicts_on_the_input_grid_and_is_scored() {
+    let directory = tempfile::tempdir().unwrap();
+    let dataset = cohort(directory.path());
+    let (run, out) = (directory.path().join("run"), directory.path().join("out"));
+    let words = ["--epochs", "1", "--steps-per-epoch", "2", "--device", "cpu"];
+    assert_success(&arl(&[
+        &["train", text(&dataset), "--out", text(&run)],
+        &words[..],
+    ]
+    .concat()));
+    let log = fs::read_to_string(run.join("log.jsonl")).unwrap();
+    let entry: serde_json::Value = serde_json::from_str(log.lines().next().unwrap()).unwrap();
+    assert_eq!(entry["epoch"], 1);
+    assert!(entry["loss"].as_f64().unwrap() > 0.0);
+    let images = dataset.join("imagesTs");
+    assert_success(&arl(&[
+        "predict",
+        text(&run),
+        text(&images),
+        "--out",
+        text(&out),
+        "--device",
+        "cpu",
+    ]));
+    let image = arl_data::nifti::read_geometry(&images.join("phantom_test_000_0000.nii.gz"));
+    let image = image.or_else(|_| {
+        let first = fs::read_dir(&images)
+            .unwrap()
+            .next()
+            .unwrap()
+            .unwrap()
+            .path();
+        arl_data::nifti::read_geometry(&first)
+    });
+    let predicted = fs::read_dir(&out).unwrap().next().unwrap().unwrap().path();
+    let predicted = arl_data::nifti::read_labels(&predicted).unwrap();
+    predicted.geometry.matches(&image.unwrap()).unwrap();
+    let scored = arl(&[
+        "evaluate",
+        text(&out),
+        text(&dataset.join("labelsTs")),
+        "--json",
+    ]);
+    assert_success(&scored);
+    let summary: serde_json::Value = serde_json::from_slice(&scored.stdout).unwrap();
+    assert_eq!(summary["metric_per_case"].as_array().unwrap().len(), 1);
+    assert!(out.join("summary.json").is_file());
+    // What exists is not overwritten.
+    let again = arl(&[
+        "predict",
+        text(&run),
+        text(&images),
+        "--out",
+        text(&out),
+        "--device",
+        "cpu",
+    ]);
+    assert_one_line(&again, &["exists", "--force"]);
+    let again = arl(&[
+        "train",
+        text(&dataset),
+        "--out",
+        text(&run),
+        "--device",
+        "cpu",
+    ]);
+    assert_one_line(&again, &["not empty", "--force"]);
+}
+
+#[test]
+fn a_killed_training_goes_on_from_its_last_checkpoint() {
+    let directory = tempfile::tempdir().unwrap();
+    let dataset = cohort(directory.path());
+    let run = directory.path().join("run");
+    let mut training = Command::new(env!("CARGO_BIN_EXE_arl"))
+        .args([
+            "train",
+            text(&dataset),
+            "--out",
+            text(&run),
+            "--device",
+            "cpu",
+        ])
+        .args(["--epochs", "100", "--steps-per-epoch", "1"])
+        .stderr(std::process::Stdio::null())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let started = Instant::now();
+    let complete = || {
+        let entries = fs::read_dir(run.join("checkpoints"))
+            .into_iter()
+            .flatten()
+            .flatten();
+        entries
+            .filter(|entry| entry.path().join("complete.json").is_file())
+            .count()
+    };
+    while complete() < 2 {
+        assert!(
+            started.elapsed() < Duration::from_secs(240),
+            "no checkpoint in time"
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    training.kill().unwrap();
+    training.wait().unwrap();
+    let log = fs::read_to_string(run.join("log.jsonl")).unwrap();
+    let before = log.lines().count();
+    let epochs = (before + 2).to_string();
+    let resumed = arl(&[
+        "train",
+        text(&dataset),
+        "--out",
+        text(&run),
+        "--resume",
+        "--epochs",
+        &epochs,
+    ]);
+    assert_success(&resumed);
+    let message = String::from_utf8_lossy(&resumed.stderr).into_owned();
+    assert!(message.contains("going on after epoch"), "{message}");
+    let log = fs::read_to_string(run.join("log.jsonl")).unwrap();
+    let last: serde_json::Value = serde_json::from_str(log.lines().last().unwrap()).unwrap();
+    assert_eq!(last["epoch"].to_string(), epochs);
+    assert_eq!(
+        last["steps"].to_string(),
+        epochs,
+        "no step was lost or repeated"
+    );
+}
+
+#[test]
+fn faulty_input_gets_one_line_and_leaves_nothing_behind() {
+    let directory = tempfile::tempdir().unwrap();
+    let dataset = cohort(directory.path());
+    let run = directory.path().join("run");
+    let train = || {
+        arl(&[
+            "train",
+            text(&dataset),
+            "--out",
+            text(&run),
+            "--device",
+            "cpu",
+            "--epochs",
+            "1",
+        ])
+    };
+    let missing = directory.path().join("nowhere");
+    assert_one_line(
+        &arl(&["train", text(&missing), "--out", text(&run)]),
+        &["nowhere"],
+    );
+
+    let mut labels: Vec<_> = fs::read_dir(dataset.join("labelsTr"))
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .collect();
+    labels.sort();
+    let good = fs::read(&labels[0]).unwrap();
+    let name = labels[0].file_name().unwrap().to_str().unwrap().to_owned();
+    let stem = name.trim_end_matches(".nii.gz").to_owned();
+    fs::remove_file(&labels[0]).unwrap();
+    assert_one_line(&train(), &[&stem]);
+    fs::write(&labels[0], &good[..good.len() / 2]).unwrap();
+    assert_one_line(&train(), &[&name]);
+    fs::write(&labels[0], "this is a text file\n".repeat(40)).unwrap();
+    assert_one_line(&train(), &[&name]);
+    fs::write(&labels[0], &good).unwrap();
+
+    let mut volume = arl_data::nifti::read_labels(&labels[0]).unwrap();
+    volume.data[[0, 0, 0]] = 77;
+    arl_data::nifti::write_labels(&labels[0], &volume).unwrap();
+    assert_one_line(&train(), &[&name, "77"]);
+    let small = ndarray::Array3::zeros([4, 4, 4]);
+    let geometry = arl_data::Geometry::new([4, 4, 4], volume.geometry.affine);
+    arl_data::nifti::write_labels(&labels[0], &arl_data::Volume::new(small, geometry)).unwrap();
+    assert_one_line(&train(), &[&name]);
+    fs::write(&labels[0], &good).unwrap();
+
+    let image = dataset.join("imagesTr").join(format!("{stem}_0000.nii.gz"));
+    let mut volume = arl_data::nifti::read_image(&image).unwrap();
+    volume.data[[1, 2, 3]] = f32::NAN;
+    arl_data::nifti::write_image(&image, &volume).unwrap();
+    assert_one_line(&train(), &[&format!("{stem}_0000.nii.gz"), "NaN"]);
+    assert!(!run.exists(), "nothing is written for a faulty dataset");
+}
+
+#[test]
+fn an_unknown_loss_is_a_usage_error_that_lists_the_names() {
+    let output = arl(&["train", "dataset", "--out", "run", "--loss", "hinge"]);
+    assert_eq!(output.status.code(), Some(2));
+    let message = String::from_utf8_lossy(&output.stderr);
+    for name in arl_loss::LossKind::NAMES {
+        assert!(message.contains(name), "{name} is not in {message}");
+    }
+}
+
+#[test]
+fn a_gpu_that_is_not_there_is_refused() {
+    // An empty list of drivers hides every GPU, the software one too.
+    let output = Command::new(env!("CARGO_BIN_EXE_arl"))
+        .args(["train", "dataset", "--out", "run", "--device", "wgpu"])
+        .env("VK_ICD_FILENAMES", "/nonexistent.json")
+        .env("VK_DRIVER_FILES", "/nonexistent.json")
+        .env("WGPU_BACKEND", "vulkan")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(!message.contains("panicked"), "{message}");
+}
+
+#[test]
+fn a_subset_of_a_real_ct_goes_the_whole_way() {
+    let Ok(source) = std::env::var("ARL_CT_TORSO") else {
+        println!("skipped: ARL_CT_TORSO does not name the directory of a CT cohort");
+        return;
+    };
+    let source = PathBuf::from(source);
+    let directory = tempfile::tempdir().unwrap();
+    let dataset = directory.path().join("dataset");
+    let copy = |folder: &str, name: &str| {
+        fs::create_dir_all(dataset.join(folder)).unwrap();
+        fs::copy(
+            source.join(folder).join(name),
+            dataset.join(folder).join(name),
+        )
+        .unwrap();
+    };
+    for case in ["torso_000", "torso_001"] {
+        copy("imagesTr", &format!("{case}_0000.nii.gz"));
+        copy("labelsTr", &format!("{case}.nii.gz"));
+    }
+    copy("imagesTs", "torso_test_000_0000.nii.gz");
+    copy("labelsTs", "torso_test_000.nii.gz");
+    let json = fs::read_to_string(source.join("dataset.json")).unwrap();
+    fs::write(
+        dataset.join("dataset.json"),
+        json.replace("\"numTraining\": 20", "\"numTraining\": 2"),
+    )
+    .unwrap();
+    let (run, out) = (directory.path().join("run"), directory.path().join("out"));
+    assert_success(&arl(&["check", text(&dataset)]));
+    let words = ["--epochs", "1", "--steps-per-epoch", "3", "--device", "cpu"];
+    assert_success(&arl(&[
+        &["train", text(&dataset), "--out", text(&run)],
+        &words[..],
+    ]
+    .concat()));
+    let images = dataset.join("imagesTs");
+    assert_success(&arl(&[
+        "predict",
+        text(&run),
+        text(&images),
+        "--out",
+        text(&out),
+        "--device",
+        "cpu",
+    ]));
+    let scored = arl(&[
+        "evaluate",
+        text(&out),
+        text(&dataset.join("labelsTs")),
+        "--json",
+    ]);
+    assert_success(&scored);
+    let summary: serde_json::Value = serde_json::from_slice(&scored.stdout).unwrap();
+    assert!(summary["foreground_mean"]["Dice"].is_number());
+}
