@@ -25,7 +25,7 @@ pub enum ModelError {
     EvenKernel {
         /// Stage, 0 is the finest.
         stage: usize,
-        /// Kernel [D,H,W] in voxels.
+        /// Kernel `[D,H,W]` in voxels.
         kernel: [usize; 3],
         /// 0 = D, 1 = H, 2 = W.
         axis: usize,
@@ -38,9 +38,9 @@ pub enum ModelError {
     SkippedVoxels {
         /// The convolution, with its stage.
         what: String,
-        /// Stride [D,H,W] in voxels.
+        /// Stride `[D,H,W]` in voxels.
         stride: [usize; 3],
-        /// Kernel [D,H,W] in voxels.
+        /// Kernel `[D,H,W]` in voxels.
         kernel: [usize; 3],
         /// 0 = D, 1 = H, 2 = W.
         axis: usize,
@@ -50,7 +50,7 @@ pub enum ModelError {
         "stage 0 has stride {stride:?}: it must be [1, 1, 1]; use stem_stride to start coarser"
     )]
     FirstStride {
-        /// Stride [D,H,W] given for stage 0.
+        /// Stride `[D,H,W]` given for stage 0.
         stride: [usize; 3],
     },
     /// A patch that the strides do not divide.
@@ -59,7 +59,7 @@ pub enum ModelError {
          each size must be a positive multiple of {divisors:?}", patch[*axis], divisors[*axis]
     )]
     PatchSize {
-        /// Patch [D,H,W] in voxels.
+        /// Patch `[D,H,W]` in voxels.
         patch: [usize; 3],
         /// What each size must be a multiple of.
         divisors: [usize; 3],
@@ -72,7 +72,7 @@ pub enum ModelError {
          make one side larger than {divisors:?}, or use fewer stages"
     )]
     PatchTooSmall {
-        /// Patch [D,H,W] in voxels.
+        /// Patch `[D,H,W]` in voxels.
         patch: [usize; 3],
         /// Product of all strides per axis.
         divisors: [usize; 3],
