@@ -9,6 +9,7 @@ mod device;
 mod faults;
 mod monitor;
 mod network;
+mod overlay;
 mod patches;
 mod run;
 mod schedule;

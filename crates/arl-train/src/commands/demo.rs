@@ -3,11 +3,14 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use arl_data::dataset::find_images;
+use arl_data::nifti::{read_image, read_labels};
 use arl_data::phantom::{CohortConfig, write_cohort};
 use clap::Parser;
 
 use super::{CaseProgress, evaluate, predict, train};
 use crate::cli::{Cli, Command, DemoArguments};
+use crate::overlay;
 use crate::run::claim;
 
 /// Steps of the smallest demo.
@@ -60,6 +63,12 @@ pub fn run(arguments: &DemoArguments) -> anyhow::Result<ExitCode> {
         &device,
     ])?;
     call(["evaluate", &text(&predictions), &text(&labels)])?;
+    let picture = arguments.out.join("overlay.png");
+    let case = find_images(&labels, 1, ".nii.gz")?.swap_remove(0);
+    let reference = read_labels(&case.images[0])?;
+    let prediction = read_labels(&predictions.join(format!("{}.nii.gz", case.id)))?;
+    let image = read_image(&images.join(format!("{}_0000.nii.gz", case.id)))?;
+    overlay::write(&picture, &image, &[&reference, &prediction])?;
     println!();
     println!("dataset      {}", dataset.display());
     println!(
@@ -67,6 +76,10 @@ pub fn run(arguments: &DemoArguments) -> anyhow::Result<ExitCode> {
         run.display()
     );
     println!("predictions  {}", predictions.display());
+    println!(
+        "picture      {} (image, reference, prediction)",
+        picture.display()
+    );
     Ok(ExitCode::SUCCESS)
 }
 

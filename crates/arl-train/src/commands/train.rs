@@ -67,6 +67,8 @@ fn start(arguments: &TrainArguments, dataset: &Dataset) -> anyhow::Result<()> {
     let run = Run::create(&arguments.out, arguments.force)?;
     write_json(&run.fingerprint(), &fingerprint)?;
     write_json(&run.plan(), &plan)?;
+    // As every later command reads it: JSON may change a number's last digit, and the cache would not fit then.
+    let plan = Plan::load(&run.plan())?;
     let cache = Arc::new(cache(&run.cache(), dataset, &plan)?);
     // The configuration comes last: a directory with it is a run that can be resumed.
     write_json(&run.config(), &config)?;

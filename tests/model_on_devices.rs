@@ -1,0 +1,71 @@
+//! The network and the loss give the same logits, loss and gradients on the CPU and through WGPU.
+
+use arl::loss::{DeepSupervision, LossConfig, LossKind, RegionGrid};
+use arl::models::{SegmentationModel, StageConfig, UNet, UNetConfig};
+use burn::module::Module;
+use burn::tensor::{Device, DeviceKind, Int, Tensor, TensorData};
+
+const EDGE: usize = 16;
+
+fn network(device: &Device) -> UNet {
+    let stages = vec![
+        StageConfig::new(4, [3; 3], [1; 3]),
+        StageConfig::new(8, [3; 3], [2; 3]),
+        StageConfig::new(8, [3; 3], [2; 3]),
+    ];
+    UNetConfig::new(1, 3, stages)
+        .with_stem_stride([2; 3])
+        .init(device)
+}
+
+/// The loss, the finest logits and the gradient of the image.
+fn step(network: &UNet, device: &Device) -> (f32, Vec<f32>, Vec<f32>) {
+    let voxels = EDGE.pow(3);
+    let image: Vec<f32> = (0..voxels).map(|i| (i as f32 * 0.37).sin()).collect();
+    let labels: Vec<i32> = (0..voxels).map(|i| (i / 64 % 3) as i32).collect();
+    let image = TensorData::new(image, [1, 1, EDGE, EDGE, EDGE]);
+    let labels = TensorData::new(labels, [1, EDGE, EDGE, EDGE]);
+    let image = Tensor::<5>::from_data(image, device).require_grad();
+    let labels = Tensor::<4, Int>::from_data(labels, device);
+    let config = LossConfig::of(LossKind::ArlCe).with_regions(RegionGrid::size([8; 3]));
+    let logits = network.forward(image.clone());
+    let finest = logits[0].clone();
+    let loss = DeepSupervision::new(&config).forward(logits, labels);
+    let gradients = loss.backward();
+    let values = |t: Tensor<5>| t.into_data().iter::<f32>().collect::<Vec<_>>();
+    let gradient = image.grad(&gradients).expect("the image has a gradient");
+    (loss.into_scalar::<f32>(), values(finest), values(gradient))
+}
+
+fn assert_close(a: &[f32], b: &[f32], what: &str) {
+    let largest = a.iter().map(|v| v.abs()).fold(0.0, f32::max);
+    let difference = a
+        .iter()
+        .zip(b)
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, f32::max);
+    assert!(
+        largest > 0.0 && difference < 1e-3 * largest,
+        "{what}: {difference} of {largest}"
+    );
+}
+
+#[test]
+fn wgpu_equals_the_cpu() {
+    let probe = std::panic::catch_unwind(|| {
+        Device::wgpu_options()
+            .device_kind(DeviceKind::DefaultDevice)
+            .init()
+    });
+    let Ok(Ok(gpu)) = probe else {
+        println!("skipped: no GPU and no software Vulkan driver was found");
+        return;
+    };
+    let (cpu, gpu) = (Device::flex().autodiff(), gpu.autodiff());
+    let network = network(&cpu);
+    let (loss, logits, gradient) = step(&network, &cpu);
+    let (gpu_loss, gpu_logits, gpu_gradient) = step(&network.fork(&gpu), &gpu);
+    assert!((loss - gpu_loss).abs() < 1e-4, "{loss} against {gpu_loss}");
+    assert_close(&logits, &gpu_logits, "logits");
+    assert_close(&gradient, &gpu_gradient, "gradient");
+}
