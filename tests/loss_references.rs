@@ -109,6 +109,12 @@ fn cpu_equals_pytorch() {
 fn wgpu_equals_pytorch() {
     match Device::wgpu_options().init() {
         Ok(device) => check(&device, DType::F32),
-        Err(error) => println!("skipped: no WGPU adapter ({error})"),
+        Err(error) => {
+            assert!(
+                std::env::var_os("ARL_EXPECT_WGPU").is_none(),
+                "no WGPU adapter: {error}"
+            );
+            println!("skipped: no WGPU adapter ({error})");
+        }
     }
 }

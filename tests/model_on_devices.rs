@@ -58,6 +58,10 @@ fn wgpu_equals_the_cpu() {
             .init()
     });
     let Ok(Ok(gpu)) = probe else {
+        assert!(
+            std::env::var_os("ARL_EXPECT_WGPU").is_none(),
+            "no WGPU device was found"
+        );
         println!("skipped: no GPU and no software Vulkan driver was found");
         return;
     };
