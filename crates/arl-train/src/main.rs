@@ -16,6 +16,7 @@ mod schedule;
 mod sliding_window;
 mod trainer;
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
                 .unwrap_or_else(|_| "warn,arl=info,arl_data=info,cubecl=error,wgpu=error".into()),
         )
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .without_time()
         .with_target(false)
         .init();
