@@ -3,8 +3,11 @@ use crate::{LossError, RegionGrid, RegionStatistics, region_statistics};
 use burn::config::Config;
 use burn::prelude::*;
 use serde::{Deserialize, Serialize};
+use std::str::FromStr;
 
 /// How the losses of the regions of one image and class become one number.
+///
+/// As text: `mean`, `sum`, `present`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RegionReduction {
@@ -13,6 +16,33 @@ pub enum RegionReduction {
     Mean,
     /// Sum over regions, then the mean over images and classes, as the paper's text reads.
     Sum,
+    /// Mean over the regions in which the class occurs, then over the classes (and images) that occur.
+    ///
+    /// With many classes, nearly all pairs of class and region are empty and already right; in a plain mean they
+    /// take most of the weight. Here a class of one region counts as much as one that fills the volume. A false
+    /// positive in a region that lacks the class counts where it is a false negative of the true class.
+    Present,
+}
+
+impl RegionReduction {
+    /// The names that [`FromStr`] reads.
+    pub const NAMES: [&str; 3] = ["mean", "sum", "present"];
+}
+
+impl FromStr for RegionReduction {
+    type Err = LossError;
+
+    fn from_str(name: &str) -> Result<Self, LossError> {
+        match name {
+            "mean" => Ok(Self::Mean),
+            "sum" => Ok(Self::Sum),
+            "present" => Ok(Self::Present),
+            _ => Err(LossError::UnknownReduction {
+                name: name.to_owned(),
+                known: Self::NAMES.join(", "),
+            }),
+        }
+    }
 }
 
 /// Options of the adaptive region-specific loss (Chen et al., TPAMI 45(11), 2023).
@@ -97,6 +127,15 @@ pub struct RegionReport {
     pub loss: Tensor<3>,
 }
 
+/// What [`AdaptiveRegionLoss::score`] finds.
+struct Scores {
+    report: RegionReport,
+    /// 1 where the region has a labelled voxel, `[N, 1, K]`.
+    present: Tensor<3>,
+    /// 1 where the region has a voxel of the class, `[N, C, K]`.
+    occurs: Tensor<3>,
+}
+
 impl AdaptiveRegionLoss {
     /// The options.
     pub fn config(&self) -> &AdaptiveRegionLossConfig {
@@ -136,28 +175,34 @@ impl AdaptiveRegionLoss {
             classes,
             self.config.include_background,
         )?;
-        let (report, present) = self.score(statistics);
+        let Scores {
+            report,
+            present,
+            occurs,
+        } = self.score(statistics);
         let [n, c, _] = report.loss.dims();
 
-        let (loss, weight_sum) = match &self.config.class_weights {
-            Some(weights) => {
-                let weights = if self.config.include_background {
-                    &weights[..]
-                } else {
-                    &weights[1..]
-                };
-                let weight_sum: f32 = weights.iter().sum();
-                (
-                    report.loss.clone() * class_weight_tensor(weights, &report.loss),
-                    f64::from(weight_sum),
-                )
-            }
-            None => (report.loss, c as f64),
+        let weights = match &self.config.class_weights {
+            Some(weights) if self.config.include_background => weights.clone(),
+            Some(weights) => weights[1..].to_vec(),
+            None => vec![1.0; c],
         };
-        let total = loss.sum();
+        let weight_sum = f64::from(weights.iter().sum::<f32>());
+        let weights = class_weight_tensor(&weights, &report.loss);
         Ok(match self.config.reduction {
-            RegionReduction::Mean => total / (present.sum() * weight_sum).clamp_min(1e-12),
-            RegionReduction::Sum => total / (n as f64 * weight_sum).max(1e-12),
+            RegionReduction::Mean => {
+                let total = (report.loss * weights).sum();
+                total / (present.sum() * weight_sum).clamp_min(1e-12)
+            }
+            RegionReduction::Sum => {
+                (report.loss * weights).sum() / (n as f64 * weight_sum).max(1e-12)
+            }
+            RegionReduction::Present => {
+                let regions = occurs.clone().sum_dim(2);
+                let classes = regions.clone().clamp_max(1.0) * weights;
+                let mean = (report.loss * occurs).sum_dim(2) / regions.clamp_min(1.0);
+                (mean * classes.clone()).sum() / classes.sum().clamp_min(1e-12)
+            }
         })
     }
 
@@ -176,7 +221,7 @@ impl AdaptiveRegionLoss {
             statistics.tp.dims()[1],
             self.config.include_background,
         )?;
-        Ok(self.score(&statistics).0)
+        Ok(self.score(&statistics).report)
     }
 
     fn statistics(
@@ -189,8 +234,7 @@ impl AdaptiveRegionLoss {
         region_statistics(logits, labels, &regions, self.config.ignore_index)
     }
 
-    /// The loss per region, and 1 where the region has a labelled voxel (`[N, 1, K]`).
-    fn score(&self, statistics: &RegionStatistics) -> (RegionReport, Tensor<3>) {
+    fn score(&self, statistics: &RegionStatistics) -> Scores {
         let AdaptiveRegionLossConfig {
             a, b, smooth: s, ..
         } = self.config;
@@ -227,8 +271,8 @@ impl AdaptiveRegionLoss {
         let penalty = alpha.clone() * fp.clone() + beta.clone() * fn_.clone();
         let loss = penalty.clone() / (tp.clone() + penalty + s) * present.clone();
         let (alpha, beta) = (alpha * present.clone(), beta * present.clone());
-        (
-            RegionReport {
+        Scores {
+            report: RegionReport {
                 alpha,
                 beta,
                 tp,
@@ -237,6 +281,7 @@ impl AdaptiveRegionLoss {
                 loss,
             },
             present,
-        )
+            occurs: statistics.labelled.clamp_max(1.0),
+        }
     }
 }

@@ -1,6 +1,7 @@
 use crate::{
     AdaptiveRegionLoss, AdaptiveRegionLossConfig, CrossEntropyLoss, CrossEntropyLossConfig,
-    DiceLoss, DiceLossConfig, LossError, RegionGrid, Regions, region_statistics,
+    DiceLoss, DiceLossConfig, LossError, RegionGrid, RegionReduction, RegionStatistics, Regions,
+    region_statistics,
 };
 use burn::config::Config;
 use burn::prelude::*;
@@ -128,6 +129,12 @@ impl LossConfig {
         self
     }
 
+    /// The same with this reduction over the regions of the adaptive region-specific loss.
+    pub fn with_region_reduction(mut self, reduction: RegionReduction) -> Self {
+        self.arl.reduction = reduction;
+        self
+    }
+
     /// The loss with these options.
     pub fn init(&self) -> Loss {
         Loss {
@@ -174,7 +181,7 @@ impl Loss {
     ) -> Result<Tensor<1>, LossError> {
         let [_, _, d, h, w] = logits.dims();
         let regions = self.regions([d, h, w])?;
-        self.forward_regions(logits, labels, &regions)
+        Ok(self.forward_regions(logits, labels, &regions)?.0)
     }
 
     /// The regions that a volume of `shape` `[D, H, W]` is cut into: one, if no term needs more.
@@ -187,12 +194,13 @@ impl Loss {
         grid.regions(shape)
     }
 
+    /// The loss, and the statistics that it was computed from.
     pub(crate) fn forward_regions(
         &self,
         logits: Tensor<5>,
         labels: Tensor<4, Int>,
         regions: &Regions,
-    ) -> Result<Tensor<1>, LossError> {
+    ) -> Result<(Tensor<1>, RegionStatistics), LossError> {
         let (device, dtype) = (logits.device(), logits.dtype());
         let statistics = region_statistics(logits, labels, regions, self.config.ignore_index)?;
         let mut total: Option<Tensor<1>> = None;
@@ -218,7 +226,8 @@ impl Loss {
         if self.config.ce_weight != 0.0 {
             add(self.config.ce_weight, self.ce.from_statistics(&statistics)?);
         }
-        Ok(total.unwrap_or_else(|| Tensor::zeros([1], (&device, dtype))))
+        let total = total.unwrap_or_else(|| Tensor::zeros([1], (&device, dtype)));
+        Ok((total, statistics))
     }
 }
 

@@ -1,4 +1,4 @@
-use crate::{Loss, LossConfig, LossError};
+use crate::{Loss, LossConfig, LossError, RegionStatistics};
 use burn::prelude::*;
 use burn::tensor::TensorData;
 
@@ -53,6 +53,19 @@ impl DeepSupervision {
         outputs: Vec<Tensor<5>>,
         labels: Tensor<4, Int>,
     ) -> Result<Tensor<1>, LossError> {
+        Ok(self.try_forward_with_statistics(outputs, labels)?.0)
+    }
+
+    /// As [`try_forward`](Self::try_forward), with the statistics of the finest output that has a weight, over the
+    /// regions of the loss: what a training can show without another pass.
+    ///
+    /// # Errors
+    /// As [`try_forward`](Self::try_forward).
+    pub fn try_forward_with_statistics(
+        &self,
+        outputs: Vec<Tensor<5>>,
+        labels: Tensor<4, Int>,
+    ) -> Result<(Tensor<1>, RegionStatistics), LossError> {
         if outputs.is_empty() {
             return Err(LossError::NoOutputs);
         }
@@ -69,23 +82,23 @@ impl DeepSupervision {
         if weights.len() != outputs.len() {
             return Err(wrong_weights);
         }
-        let mut total: Option<Tensor<1>> = None;
+        let mut found: Option<(Tensor<1>, RegionStatistics)> = None;
         for (output, weight) in outputs.into_iter().zip(weights) {
             if weight == 0.0 {
                 continue;
             }
             let [_, _, d, h, w] = output.dims();
             let scaled_labels = nearest_labels(labels.clone(), [d, h, w]);
-            let term =
+            let (term, statistics) =
                 self.loss
-                    .forward_regions(output, scaled_labels, &regions.rescaled([d, h, w]))?
-                    * weight;
-            total = Some(match total {
-                Some(total) => total + term,
-                None => term,
+                    .forward_regions(output, scaled_labels, &regions.rescaled([d, h, w]))?;
+            let term = term * weight;
+            found = Some(match found {
+                Some((total, finest)) => (total + term, finest),
+                None => (term, statistics),
             });
         }
-        total.ok_or(wrong_weights)
+        found.ok_or(wrong_weights)
     }
 }
 

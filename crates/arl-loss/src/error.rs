@@ -71,6 +71,14 @@ pub enum LossError {
         /// All names, separated by commas.
         known: String,
     },
+    /// A name that is no reduction over regions.
+    #[error("unknown reduction `{name}`; known: {known}")]
+    UnknownReduction {
+        /// The name given.
+        name: String,
+        /// All names, separated by commas.
+        known: String,
+    },
     /// Deep supervision without any output.
     #[error("deep supervision needs at least one output of the network")]
     NoOutputs,

@@ -294,6 +294,10 @@ fn gradients_match_finite_differences() {
     let variants = [
         ("mean", base.clone()),
         ("sum", base.clone().with_reduction(RegionReduction::Sum)),
+        (
+            "present",
+            base.clone().with_reduction(RegionReduction::Present),
+        ),
         ("batch", base.clone().with_batch(true)),
         ("no background", base.clone().with_include_background(false)),
         (
@@ -325,6 +329,35 @@ fn gradients_match_finite_differences() {
         "deep",
         |z| deep.forward(vec![z.clone(), z.narrow(2, 0, 2)], y.clone()),
         shape,
+    );
+}
+
+#[test]
+fn present_is_the_mean_over_the_regions_of_a_class_then_over_classes() {
+    // Classes 0, 1 and 2 occur in 2, 1 and 2 of the 4 regions; 3 does not occur at all.
+    let y = labels(vec![0, 0, 0, 1, 2, 2, 2, 2], [1, 1, 2, 4]);
+    let z = tensor(wave([1, 4, 1, 2, 4]), [1, 4, 1, 2, 4], F64);
+    let config = arl(RegionGrid::size([1, 1, 2])).with_reduction(RegionReduction::Present);
+    let region = values(
+        config
+            .init()
+            .region_report(z.clone(), y.clone())
+            .unwrap()
+            .loss,
+    );
+    let of = |class: usize, regions: &[usize]| {
+        let sum: f64 = regions.iter().map(|k| region[class * 4 + k]).sum();
+        sum / regions.len() as f64
+    };
+    let [a, b, c] = [of(0, &[0, 1]), of(1, &[1]), of(2, &[2, 3])];
+    let value = scalar(config.init().forward(z.clone(), y.clone()));
+    assert_close(value, (a + b + c) / 3.0, 1e-12);
+
+    let weighted = config.with_class_weights(Some(vec![0.0, 1.0, 3.0, 7.0]));
+    assert_close(
+        scalar(weighted.init().forward(z, y)),
+        (b + 3.0 * c) / 4.0,
+        1e-12,
     );
 }
 

@@ -1,10 +1,11 @@
 use burn::module::Module;
 use burn::nn::conv::{Conv3d, Conv3dConfig};
 use burn::nn::{InstanceNorm, InstanceNormConfig, PaddingConfig3d};
-use burn::tensor::activation::leaky_relu;
 use burn::tensor::{Device, Tensor};
 
-use crate::initialization::{LEAKY_SLOPE, he_normal, zero_bias};
+use crate::convolution::convolution;
+use crate::initialization::{he_normal, zero_bias};
+use crate::norm_activation::norm_activation;
 
 /// Convolution, instance normalisation, leaky ReLU: the unit that nnU-Net's plain networks are made of.
 #[derive(Module, Debug)]
@@ -36,7 +37,9 @@ impl ConvBlock {
     }
 
     pub(crate) fn forward(&self, x: Tensor<5>) -> Tensor<5> {
-        leaky_relu(self.norm.forward(self.conv.forward(x)), LEAKY_SLOPE)
+        let bias = self.conv.bias.as_ref().expect("made with a bias").val();
+        let x = convolution(x, self.conv.weight.val(), bias, self.conv.stride);
+        norm_activation(&self.norm, x)
     }
 }
 

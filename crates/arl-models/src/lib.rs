@@ -31,10 +31,14 @@
 #![warn(missing_docs)]
 
 mod conv_block;
+mod convolution;
 mod depth_to_space;
 mod error;
 mod initialization;
+#[cfg(feature = "flex")]
+mod lanes;
 mod model;
+mod norm_activation;
 mod unet;
 mod unet_config;
 mod upsample;

@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::DeviceChoice;
 use arl_data::split::Fold;
-use arl_loss::LossKind;
+use arl_loss::{LossKind, RegionReduction};
 
 /// Train 3D medical image segmentation with the adaptive region-specific loss.
 ///
@@ -89,6 +89,10 @@ pub struct TrainArguments {
     /// Edge of the loss's regions in voxels of the target spacing [default: 16]
     #[arg(long, value_name = "VOXELS")]
     pub region_size: Option<usize>,
+    /// How the losses of the regions become one number: mean (as published), sum, or present, which gives every class
+    /// that occurs the same weight [default: present]
+    #[arg(long, value_name = "REDUCTION")]
+    pub region_reduction: Option<RegionReduction>,
     /// Train for so many epochs [default: 100]
     #[arg(long, conflicts_with = "minutes")]
     pub epochs: Option<usize>,

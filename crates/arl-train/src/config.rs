@@ -7,7 +7,7 @@ use anyhow::Context;
 use arl_data::augment::Preset;
 use arl_data::plan::PlanOptions;
 use arl_data::split::Fold;
-use arl_loss::{LossConfig, LossKind, RegionGrid};
+use arl_loss::{LossConfig, LossKind, RegionGrid, RegionReduction};
 use serde::{Deserialize, Serialize};
 
 use crate::budget::Length;
@@ -50,6 +50,8 @@ pub struct TrainConfig {
     pub loss: LossKind,
     /// Edge of the loss's regions in voxels.
     pub region_size: usize,
+    /// How the losses of the regions become one number.
+    pub region_reduction: RegionReduction,
     /// Length in epochs, if not in minutes.
     pub epochs: Option<usize>,
     /// Length in minutes, if not in epochs.
@@ -78,6 +80,7 @@ struct PartialConfig {
     _dataset: Option<PathBuf>,
     loss: Option<LossKind>,
     region_size: Option<usize>,
+    region_reduction: Option<RegionReduction>,
     epochs: Option<usize>,
     minutes: Option<f64>,
     steps_per_epoch: Option<usize>,
@@ -111,6 +114,8 @@ impl TrainConfig {
             dataset: arguments.dataset.clone(),
             loss,
             region_size: arguments.region_size.or(file.region_size).unwrap_or(16),
+            region_reduction: (arguments.region_reduction.or(file.region_reduction))
+                .unwrap_or(RegionReduction::Present),
             epochs,
             minutes,
             steps_per_epoch: (arguments.steps_per_epoch.or(file.steps_per_epoch))
@@ -168,6 +173,7 @@ impl TrainConfig {
         let region = patch.map(|edge| edge.min(self.region_size));
         LossConfig::of(self.loss)
             .with_regions(RegionGrid::size(region))
+            .with_region_reduction(self.region_reduction)
             .with_ignore_index(ignore_label.map(i64::from))
     }
 }

@@ -5,6 +5,10 @@ use serde::Serialize;
 
 use crate::config::DeviceChoice;
 
+/// Environment variable that lets `--device wgpu` take software that imitates a GPU, for tests without one. It is many
+/// times slower than the CPU itself.
+const ALLOW_SOFTWARE: &str = "ARL_ALLOW_SOFTWARE_GPU";
+
 /// A device that was found, or why there is none of its kind.
 #[derive(Clone, Debug, Serialize)]
 pub struct Found {
@@ -112,17 +116,20 @@ fn wgpu() -> Found {
             let software = ["llvmpipe", "lavapipe", "swiftshader", "basic render"]
                 .iter()
                 .any(|word| lower.contains(word));
-            let note = if software {
-                "software imitation of a GPU; never chosen by itself"
-            } else {
-                ""
+            let allowed = std::env::var_os(ALLOW_SOFTWARE).is_some();
+            let note = match (software, allowed) {
+                (false, _) => String::new(),
+                (true, true) => format!("imitates a GPU on the CPU; allowed by {ALLOW_SOFTWARE}"),
+                (true, false) => {
+                    "no GPU was found, only software that imitates one; use --device cpu".into()
+                }
             };
             Found {
                 kind: "wgpu",
                 name,
-                usable: true,
+                usable: allowed || !software,
                 software,
-                note: note.into(),
+                note,
             }
         }
         Ok(Err(_)) | Err(_) => Found {

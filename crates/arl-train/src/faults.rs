@@ -33,3 +33,47 @@ pub fn catch<T>(action: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T>
         ))
     })
 }
+
+/// A failure of Burn as one line: its own report has a line per cause, and traces that are empty.
+pub fn one_line(failure: impl std::fmt::Display) -> String {
+    let report = failure.to_string();
+    let noise = [
+        "Caused by:",
+        "Several failures at once",
+        "Asked at:",
+        "No backtrace available",
+    ];
+    let mut causes: Vec<&str> = Vec::new();
+    for line in report.lines().map(str::trim) {
+        let told = causes.iter().any(|cause| cause.starts_with(line));
+        if !line.is_empty() && !noise.contains(&line) && !told {
+            causes.push(line);
+        }
+    }
+    let mut message = causes.join(": ");
+    if message.contains("allocate") {
+        message.push_str(
+            "; the device has too little memory: give a smaller patch_size or batch_size in a --plan, or another --device",
+        );
+    }
+    message
+}
+
+#[cfg(test)]
+mod tests {
+    use super::one_line;
+
+    #[test]
+    fn a_report_of_burn_becomes_one_line_with_its_causes() {
+        let report = "Event processing failed: train/Loss: An error happened during execution\nCaused by:\n  \
+            Several failures at once\nCaused by:\n  An IO error happened\nCaused by:\n  \
+            can't allocate buffer of size: 411041792\nNo backtrace available\nAsked at:\nNo backtrace available";
+        let line = one_line(report);
+        assert!(!line.contains('\n'));
+        assert!(line.starts_with(
+            "Event processing failed: train/Loss: An error happened during execution: An IO error happened: \
+             can't allocate buffer of size: 411041792; the device has too little memory"
+        ));
+        assert_eq!(one_line("one cause"), "one cause");
+    }
+}

@@ -1,5 +1,6 @@
 //! `arl`: train, predict and evaluate 3D medical image segmentation with the adaptive region-specific loss.
 
+mod allocator;
 mod budget;
 mod checkpoints;
 mod cli;
@@ -24,12 +25,16 @@ use clap::Parser;
 use cli::{Cli, Command};
 
 fn main() -> ExitCode {
+    allocator::keep_memory();
     let cli = Cli::parse();
     faults::keep_quiet();
     tracing_subscriber::fmt()
         .with_env_filter(
             tracing_subscriber::EnvFilter::try_from_env("ARL_LOG")
-                .unwrap_or_else(|_| "warn,arl=info,arl_data=info,cubecl=error,wgpu=error".into()),
+                // Kernels that a GPU can't run are tried and passed over; what does fail comes back as an error.
+                .unwrap_or_else(|_| {
+                    "warn,arl=info,arl_data=info,cubecl=off,burn_train=off,wgpu=error".into()
+                }),
         )
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())

@@ -1,7 +1,7 @@
 //! The network with its loss, as Burn's learner wants them.
 
 use arl_data::plan::Plan;
-use arl_loss::{DeepSupervision, RegionGrid, region_statistics};
+use arl_loss::DeepSupervision;
 use arl_models::{SegmentationModel, StageConfig, UNet, UNetConfig};
 use burn::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
 use burn::module::{Module, ModuleVisitor, Param};
@@ -19,8 +19,6 @@ pub struct Segmenter {
     pub network: UNet,
     #[module(skip)]
     loss: DeepSupervision,
-    #[module(skip)]
-    ignore_index: Option<i64>,
 }
 
 /// Patches on the device: images `[N, C, D, H, W]` and labels `[N, D, H, W]`.
@@ -41,21 +39,22 @@ pub struct StepOutput {
 
 impl Segmenter {
     /// Puts a network and a loss together.
-    pub fn new(network: UNet, loss: DeepSupervision, ignore_index: Option<i64>) -> Self {
-        Self {
-            network,
-            loss,
-            ignore_index,
-        }
+    pub fn new(network: UNet, loss: DeepSupervision) -> Self {
+        Self { network, loss }
     }
 
     fn score(&self, images: Tensor<5>, labels: Tensor<4, Int>) -> StepOutput {
         let logits = self.network.forward(images);
-        let finest = logits[0].clone().detach();
-        let loss = self.loss.forward(logits, labels.clone());
+        let (loss, statistics) = self
+            .loss
+            .try_forward_with_statistics(logits, labels)
+            .unwrap_or_else(|error| panic!("{error}"));
+        let whole = statistics.whole().merge_images();
+        let classes = |sums: Tensor<3>| sums.detach().flatten::<1>(0, 2);
+        let overlap = [whole.tp, whole.fp, whole.fn_].map(classes);
         StepOutput {
             loss,
-            overlap: overlap(finest, labels, self.ignore_index),
+            overlap: Tensor::stack(overlap.to_vec(), 0),
         }
     }
 }
@@ -69,17 +68,6 @@ pub fn network_config(plan: &Plan) -> UNetConfig {
         .collect();
     UNetConfig::new(plan.channel_names.len(), plan.num_classes(), stages)
         .with_stem_stride(plan.stem_stride)
-}
-
-fn overlap(logits: Tensor<5>, labels: Tensor<4, Int>, ignore_index: Option<i64>) -> Tensor<2> {
-    let [_, _, d, h, w] = logits.dims();
-    let regions = RegionGrid::WHOLE
-        .regions([d, h, w])
-        .expect("one region fits every shape");
-    let found = region_statistics(logits, labels, &regions, ignore_index)
-        .expect("the loss has accepted these shapes");
-    let sum = |t: Tensor<3>| t.sum_dim(0).sum_dim(2).flatten::<1>(0, 2);
-    Tensor::stack(vec![sum(found.tp), sum(found.fp), sum(found.fn_)], 0)
 }
 
 impl TrainStep for Segmenter {

@@ -1,5 +1,6 @@
 //! Prediction of a whole volume by overlapping windows with a Gaussian weight (nnU-Net, `sliding_window_prediction.py`).
 
+use crate::faults;
 use arl_models::SegmentationModel;
 use burn::tensor::{Device, Tensor, TensorData};
 use ndarray::{Array3, Array4, ArrayView4, Axis, Zip, s};
@@ -41,7 +42,7 @@ pub fn predict(
                 let logits = network.predict(Tensor::<5>::from_data(data, device));
                 let logits: Vec<f32> = logits
                     .try_into_data()
-                    .map_err(|e| anyhow::anyhow!("the device failed: {e}"))?
+                    .map_err(|e| anyhow::anyhow!("the device failed: {}", faults::one_line(e)))?
                     .iter::<f32>()
                     .collect();
                 let logits = Array4::from_shape_vec(

@@ -21,6 +21,7 @@ use burn::train::{
 use crate::budget::Budget;
 use crate::checkpoints::{Checkpoints, Manifest};
 use crate::config::TrainConfig;
+use crate::faults;
 use crate::monitor::{Monitor, StepMetric};
 use crate::network::{Segmenter, network_config};
 use crate::patches::{TrainingPatches, ValidationPatches};
@@ -56,7 +57,6 @@ pub fn train(
     device: &Device,
     resume: Option<Manifest>,
 ) -> anyhow::Result<()> {
-    let ignore_index = plan.ignore_label.map(i64::from);
     let network = network_config(plan);
     network
         .check_patch(plan.patch_size)
@@ -65,7 +65,7 @@ pub fn train(
     let training_device = device.clone().autodiff();
     let network = network.init_seeded(&training_device, config.seed)?;
     let loss = DeepSupervision::new(&config.loss_config(plan.patch_size, plan.ignore_label));
-    let segmenter = Segmenter::new(network, loss, ignore_index);
+    let segmenter = Segmenter::new(network, loss);
 
     let (epochs_done, steps, seconds) = resume
         .as_ref()
@@ -165,7 +165,7 @@ pub fn train(
         anyhow::bail!("{failure}");
     }
     if let Some(error) = result.error {
-        anyhow::bail!("training stopped: {error}");
+        anyhow::bail!("training stopped: {}", faults::one_line(error));
     }
     Ok(())
 }

@@ -241,6 +241,83 @@ fn faulty_input_gets_one_line_and_leaves_nothing_behind() {
 }
 
 #[test]
+fn a_gpu_that_is_not_there_is_refused_before_anything_is_written() {
+    let devices = arl(&["devices", "--json"]);
+    assert_success(&devices);
+    let devices: serde_json::Value = serde_json::from_slice(&devices.stdout).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let dataset = cohort(directory.path());
+    for kind in ["wgpu", "cuda"] {
+        let found = devices["devices"].as_array().unwrap().iter();
+        let found = found.clone().find(|device| device["kind"] == kind).unwrap();
+        if found["usable"] == true {
+            println!("skipped for {kind}: {} is here", found["name"]);
+            continue;
+        }
+        let run = directory.path().join("run");
+        let words = [
+            "train",
+            text(&dataset),
+            "--out",
+            text(&run),
+            "--device",
+            kind,
+        ];
+        assert_one_line(&arl(&words), &[&format!("--device {kind}"), "arl devices"]);
+        assert!(!run.exists());
+    }
+}
+
+#[test]
+fn a_training_on_wgpu_takes_its_steps() {
+    let directory = tempfile::tempdir().unwrap();
+    let dataset = cohort(directory.path());
+    // The smallest network: software that imitates a GPU takes seconds for a step of it.
+    let plan = arl(&["plan", text(&dataset), "--device", "cpu", "--json"]);
+    assert_success(&plan);
+    let mut plan: serde_json::Value = serde_json::from_slice(&plan.stdout).unwrap();
+    let stages = plan["stages"].as_array_mut().unwrap();
+    stages.truncate(2);
+    stages
+        .iter_mut()
+        .for_each(|stage| stage["features"] = 4.into());
+    plan["patch_size"] = serde_json::json!([16, 16, 16]);
+    let plan_file = directory.path().join("plan.json");
+    fs::write(&plan_file, plan.to_string()).unwrap();
+    let run = directory.path().join("run");
+    let output = Command::new(env!("CARGO_BIN_EXE_arl"))
+        .env("ARL_ALLOW_SOFTWARE_GPU", "1")
+        .args([
+            "train",
+            text(&dataset),
+            "--out",
+            text(&run),
+            "--plan",
+            text(&plan_file),
+        ])
+        .args([
+            "--device",
+            "wgpu",
+            "--epochs",
+            "1",
+            "--steps-per-epoch",
+            "2",
+        ])
+        .output()
+        .unwrap();
+    let message = String::from_utf8_lossy(&output.stderr);
+    if message.contains("no GPU") && std::env::var_os("ARL_EXPECT_WGPU").is_none() {
+        println!("skipped: no GPU and no software Vulkan driver");
+        return;
+    }
+    assert_success(&output);
+    let log = fs::read_to_string(run.join("log.jsonl")).unwrap();
+    let entry: serde_json::Value = serde_json::from_str(log.lines().next().unwrap()).unwrap();
+    assert_eq!(entry["steps"], 2);
+    assert!(entry["loss"].as_f64().unwrap() > 0.0);
+}
+
+#[test]
 fn an_unknown_loss_is_a_usage_error_that_lists_the_names() {
     let output = arl(&["train", "dataset", "--out", "run", "--loss", "hinge"]);
     assert_eq!(output.status.code(), Some(2));

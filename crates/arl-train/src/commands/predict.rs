@@ -50,7 +50,7 @@ pub fn run(arguments: &PredictArguments) -> anyhow::Result<ExitCode> {
     let path = model_path(&run.checkpoints(), checkpoint.epoch);
     let record =
         ModuleRecord::load(&path).map_err(|e| anyhow::anyhow!("{}: {e}", path.display()))?;
-    let segmenter = Segmenter::new(network, loss, plan.ignore_label.map(i64::from))
+    let segmenter = Segmenter::new(network, loss)
         .try_load_record(record)
         .map_err(|e| anyhow::anyhow!("{}: does not fit plan.json ({e})", path.display()))?;
 

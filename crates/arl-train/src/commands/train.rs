@@ -90,6 +90,7 @@ fn resume(arguments: &TrainArguments, dataset: &Dataset) -> anyhow::Result<()> {
         || arguments.seed.is_some()
         || arguments.learning_rate.is_some()
         || arguments.region_size.is_some()
+        || arguments.region_reduction.is_some()
         || arguments.fold.is_some()
         || arguments.plan.is_some()
         || arguments.config.is_some()

@@ -1,0 +1,607 @@
+//! The arithmetic of the convolution on slices.
+//!
+//! Each channel is copied once into a zero-padded volume, so that a tap of the kernel is a fixed offset in memory:
+//! `y[s] = Σ w[tap]·x[s + offset[tap]]` for all positions `s` of the padded volume in one run, the borders between
+//! rows included, whose results are dropped. Vectors then run over whole volumes, however short their rows are, and
+//! nothing is gathered by position (no im2col). A strided convolution reads every `stride`-th voxel: the copy parts
+//! the volume into its residues (the phases), and a tap is an offset into one of them.
+//!
+//! Every sum has one order, so results have the same bits whatever the number of threads.
+
+use pulp::{Arch, Simd, WithSimd};
+use rayon::prelude::*;
+
+use crate::lanes;
+
+/// Positions that a task computes for a block of output channels. A multiple of three vectors of any length.
+const TILE: usize = 192;
+/// Output channels computed together.
+const BLOCK: usize = 8;
+/// Positions over which products are summed before they join the weight gradient.
+const CHUNK: usize = 512;
+/// Input channels of one task of the weight gradient.
+const GROUP: usize = 8;
+
+/// Sizes of a convolution without dilation and groups.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Geometry {
+    /// Images of the batch.
+    pub images: usize,
+    /// Channels of the input.
+    pub inputs: usize,
+    /// Channels of the output.
+    pub outputs: usize,
+    /// Voxels of the input, `[D, H, W]`.
+    pub size: [usize; 3],
+    /// Voxels of the kernel.
+    pub kernel: [usize; 3],
+    /// Step of the kernel.
+    pub stride: [usize; 3],
+    /// Zeros around the input.
+    pub padding: [usize; 3],
+}
+
+/// One axis of a padded, parted volume.
+#[derive(Clone, Copy)]
+struct Axis {
+    /// Voxels of the unpadded axis.
+    size: usize,
+    /// The number of phases.
+    stride: usize,
+    /// Zeros before the first voxel of each phase.
+    before: usize,
+    /// Voxels of each phase with its zeros.
+    padded: usize,
+}
+
+/// How a volume is laid out for the taps.
+#[derive(Clone, Copy)]
+struct Layout([Axis; 3]);
+
+impl Layout {
+    fn pitch(&self) -> [usize; 3] {
+        let [_, h, w] = self.0.map(|axis| axis.padded);
+        [h * w, w, 1]
+    }
+
+    /// Voxels of one phase.
+    fn phase(&self) -> usize {
+        self.0.iter().map(|axis| axis.padded).product()
+    }
+
+    /// Voxels of one channel: its phases, and room to read a tile past the end.
+    fn channel(&self) -> usize {
+        let phases: usize = self.0.iter().map(|axis| axis.stride).product();
+        phases * self.phase() + TILE
+    }
+
+    /// Copies `channels` volumes into this layout.
+    fn fill(&self, volumes: &[f32]) -> Vec<f32> {
+        let [d, h, w] = self.0;
+        let [pitch_d, pitch_h, _] = self.pitch();
+        let size = d.size * h.size * w.size;
+        let channel = self.channel();
+        let mut padded = vec![0.0; volumes.len() / size * channel];
+        padded
+            .par_chunks_mut(channel)
+            .zip(volumes.par_chunks(size))
+            .for_each(|(padded, volume)| {
+                for (row, values) in volume.chunks_exact(w.size).enumerate() {
+                    let (z, y) = (row / h.size, row % h.size);
+                    let phase = (z % d.stride * h.stride + y % h.stride) * w.stride;
+                    let start = (z / d.stride + d.before) * pitch_d
+                        + (y / h.stride + h.before) * pitch_h
+                        + w.before;
+                    if w.stride == 1 {
+                        let at = phase * self.phase() + start;
+                        padded[at..at + w.size].copy_from_slice(values);
+                        continue;
+                    }
+                    for first in 0..w.stride.min(w.size) {
+                        let at = (phase + first) * self.phase() + start;
+                        let values = values[first..].iter().step_by(w.stride);
+                        padded[at..]
+                            .iter_mut()
+                            .zip(values)
+                            .for_each(|(to, from)| *to = *from);
+                    }
+                }
+            });
+        padded
+    }
+}
+
+impl Geometry {
+    /// Voxels of the output, `[D, H, W]`; 0 where the kernel doesn't fit.
+    pub fn output(&self) -> [usize; 3] {
+        std::array::from_fn(|i| {
+            let room = (self.size[i] + 2 * self.padding[i]).checked_sub(self.kernel[i]);
+            room.map_or(0, |room| room / self.stride[i] + 1)
+        })
+    }
+
+    fn taps(&self) -> usize {
+        self.kernel.iter().product()
+    }
+
+    /// Phase and shift of the kernel's element `tap` along an axis: output voxel `o` reads voxel `o + shift` of it.
+    fn step(&self, axis: usize, tap: usize) -> (usize, isize) {
+        let (at, stride) = (
+            tap as isize - self.padding[axis] as isize,
+            self.stride[axis] as isize,
+        );
+        (at.rem_euclid(stride) as usize, at.div_euclid(stride))
+    }
+
+    fn shifts(&self, axis: usize) -> (isize, isize) {
+        let shifts = (0..self.kernel[axis]).map(|tap| self.step(axis, tap).1);
+        shifts.fold((0, 0), |(low, high), shift| {
+            (low.min(shift), high.max(shift))
+        })
+    }
+
+    /// Phase and shifts along all axes of each tap, in the order of the weights.
+    fn steps(&self) -> Vec<(usize, [isize; 3])> {
+        let [d, h, w] = self.kernel;
+        let all = (0..d).flat_map(|z| (0..h).flat_map(move |y| (0..w).map(move |x| [z, y, x])));
+        all.map(|tap| {
+            let step = [0, 1, 2].map(|axis| self.step(axis, tap[axis]));
+            let phase = (0..3).fold(0, |phase, axis| phase * self.stride[axis] + step[axis].0);
+            (phase, step.map(|(_, shift)| shift))
+        })
+        .collect()
+    }
+
+    /// The input as the taps of the forward pass read it.
+    fn input_layout(&self) -> Layout {
+        let output = self.output();
+        Layout(std::array::from_fn(|i| {
+            let (low, high) = self.shifts(i);
+            let stride = self.stride[i];
+            let before = -low as usize;
+            // Voxels past the last one that a tap reads need room too.
+            let padded = (output[i] + high as usize).max(self.size[i].div_ceil(stride)) + before;
+            Axis {
+                size: self.size[i],
+                stride,
+                before,
+                padded,
+            }
+        }))
+    }
+
+    fn input_offsets(&self, layout: &Layout) -> Vec<usize> {
+        let pitch = layout.pitch();
+        self.steps()
+            .into_iter()
+            .map(|(phase, shift)| {
+                let at = |i: usize| (shift[i] + layout.0[i].before as isize) as usize * pitch[i];
+                phase * layout.phase() + at(0) + at(1) + at(2)
+            })
+            .collect()
+    }
+
+    /// The output as the taps of the backward pass read it, for each voxel of a phase of the input.
+    fn gradient_layout(&self) -> Layout {
+        let output = self.output();
+        Layout(std::array::from_fn(|i| {
+            let (low, high) = self.shifts(i);
+            let phase = self.size[i].div_ceil(self.stride[i]);
+            let before = high as usize;
+            let padded = (phase + -low as usize).max(output[i]) + before;
+            Axis {
+                size: output[i],
+                stride: 1,
+                before,
+                padded,
+            }
+        }))
+    }
+}
+
+/// `[N, Cout, D', H', W']` from `[N, Cin, D, H, W]`, weights `[Cout, Cin, kernel]` and a bias `[Cout]`, if any.
+pub(super) fn forward(
+    g: &Geometry,
+    input: &[f32],
+    weight: &[f32],
+    bias: Option<&[f32]>,
+) -> Vec<f32> {
+    let layout = g.input_layout();
+    let offsets = g.input_offsets(&layout);
+    let weight = pack(g.outputs, g.inputs, g.taps(), |o, i, tap| {
+        weight[(o * g.inputs + i) * g.taps() + tap]
+    });
+    let size = g.output();
+    let voxels: usize = size.iter().product();
+    let mut output = vec![0.0; g.images * g.outputs * voxels];
+    let image = g.inputs * g.size.iter().product::<usize>();
+    for (input, output) in input
+        .chunks_exact(image)
+        .zip(output.chunks_exact_mut(g.outputs * voxels))
+    {
+        let padded = layout.fill(input);
+        let job = Correlation::new(&padded, layout.channel(), &offsets, &weight, g.outputs);
+        let tiles = job.run(positions(size, layout.pitch()));
+        output
+            .par_chunks_mut(voxels)
+            .enumerate()
+            .for_each(|(channel, output)| {
+                let bias = bias.map_or(0.0, |bias| bias[channel]);
+                for (row, values) in output.chunks_exact_mut(size[2]).enumerate() {
+                    let [pitch_d, pitch_h, _] = layout.pitch();
+                    let start = row / size[1] * pitch_d + row % size[1] * pitch_h;
+                    tiles.read(channel, start, values);
+                    values.iter_mut().for_each(|value| *value += bias);
+                }
+            });
+    }
+    output
+}
+
+/// The gradient with respect to the input, `[N, Cin, D, H, W]`, from that with respect to the output; `bias`, `[Cin]`,
+/// is added to it. (As a forward pass this is the transposed convolution.)
+pub(super) fn input_gradient(
+    g: &Geometry,
+    gradient: &[f32],
+    weight: &[f32],
+    bias: Option<&[f32]>,
+) -> Vec<f32> {
+    let layout = g.gradient_layout();
+    let pitch = layout.pitch();
+    let steps = g.steps();
+    let [sd, sh, sw] = g.stride;
+    // Each phase of the input is reached by its own taps.
+    let phases: Vec<(Vec<usize>, Vec<f32>)> = (0..sd * sh * sw)
+        .map(|phase| {
+            let taps: Vec<usize> = (0..steps.len())
+                .filter(|&tap| steps[tap].0 == phase)
+                .collect();
+            let offsets = taps.iter().map(|&tap| {
+                let at =
+                    |i: usize| (layout.0[i].before as isize - steps[tap].1[i]) as usize * pitch[i];
+                at(0) + at(1) + at(2)
+            });
+            let weight = pack(g.inputs, g.outputs, taps.len(), |i, o, tap| {
+                weight[(o * g.inputs + i) * g.taps() + taps[tap]]
+            });
+            (offsets.collect(), weight)
+        })
+        .collect();
+    let size: [usize; 3] = std::array::from_fn(|i| g.size[i].div_ceil(g.stride[i]));
+    let voxels: usize = g.size.iter().product();
+    let mut input = vec![0.0; g.images * g.inputs * voxels];
+    let image = g.outputs * g.output().iter().product::<usize>();
+    for (gradient, input) in gradient
+        .chunks_exact(image)
+        .zip(input.chunks_exact_mut(g.inputs * voxels))
+    {
+        let padded = layout.fill(gradient);
+        // The phases that share rows are written together, so that each row is touched once.
+        for (row_phase, phases) in phases.chunks_exact(sw).enumerate() {
+            let tiles: Vec<Tiles> = phases
+                .iter()
+                .map(|(offsets, weight)| {
+                    let job =
+                        Correlation::new(&padded, layout.channel(), offsets, weight, g.inputs);
+                    job.run(positions(size, pitch))
+                })
+                .collect();
+            input
+                .par_chunks_mut(voxels)
+                .enumerate()
+                .for_each(|(channel, input)| {
+                    let bias = bias.map_or(0.0, |bias| bias[channel]);
+                    let mut values = vec![0.0; size[2]];
+                    for z in (row_phase / sh..g.size[0]).step_by(sd) {
+                        for y in (row_phase % sh..g.size[1]).step_by(sh) {
+                            let start = z / sd * pitch[0] + y / sh * pitch[1];
+                            let row = &mut input[(z * g.size[1] + y) * g.size[2]..][..g.size[2]];
+                            for (first, tiles) in tiles.iter().enumerate() {
+                                tiles.read(channel, start, &mut values);
+                                let row = row.iter_mut().skip(first).step_by(sw);
+                                row.zip(&values).for_each(|(to, from)| *to = from + bias);
+                            }
+                        }
+                    }
+                });
+        }
+    }
+    input
+}
+
+/// The gradient with respect to the weights, `[Cout, Cin, kernel]`.
+pub(super) fn weight_gradient(g: &Geometry, input: &[f32], gradient: &[f32]) -> Vec<f32> {
+    let layout = g.input_layout();
+    let offsets = g.input_offsets(&layout);
+    let output = g.output();
+    // The gradient lies where the forward pass had its results; the borders between rows are 0.
+    let gradient_layout = Layout(std::array::from_fn(|i| Axis {
+        size: output[i],
+        stride: 1,
+        before: 0,
+        padded: layout.0[i].padded,
+    }));
+    let positions = positions(output, layout.pitch()).next_multiple_of(16);
+    let (blocks, groups) = (g.outputs.div_ceil(BLOCK), g.inputs.div_ceil(GROUP));
+    let per_task = BLOCK * GROUP * g.taps();
+    let mut sums = vec![0.0; blocks * groups * per_task];
+    let image = g.inputs * g.size.iter().product::<usize>();
+    let gradients = g.outputs * output.iter().product::<usize>();
+    for (input, gradient) in input
+        .chunks_exact(image)
+        .zip(gradient.chunks_exact(gradients))
+    {
+        let input = layout.fill(input);
+        let mut gradient = gradient_layout.fill(gradient);
+        gradient.resize(blocks * BLOCK * gradient_layout.channel(), 0.0);
+        sums.par_chunks_mut(per_task)
+            .enumerate()
+            .for_each(|(task, sums)| {
+                let (block, group) = (task / groups, task % groups);
+                let first = group * GROUP;
+                Arch::new().dispatch(Products {
+                    gradient: &gradient[block * BLOCK * gradient_layout.channel()..],
+                    gradient_channel: gradient_layout.channel(),
+                    input: &input[first * layout.channel()..],
+                    input_channel: layout.channel(),
+                    channels: GROUP.min(g.inputs - first),
+                    offsets: &offsets,
+                    positions,
+                    sums,
+                });
+            });
+    }
+    let mut weight = vec![0.0; g.outputs * g.inputs * g.taps()];
+    for (at, weight) in weight.iter_mut().enumerate() {
+        let (o, i, tap) = (
+            at / g.taps() / g.inputs,
+            at / g.taps() % g.inputs,
+            at % g.taps(),
+        );
+        let task = o / BLOCK * groups + i / GROUP;
+        *weight = sums[task * per_task + (i % GROUP * g.taps() + tap) * BLOCK + o % BLOCK];
+    }
+    weight
+}
+
+/// Positions from the first voxel of a volume to its last.
+fn positions(size: [usize; 3], pitch: [usize; 3]) -> usize {
+    (0..3).map(|i| (size[i] - 1) * pitch[i]).sum::<usize>() + 1
+}
+
+/// Weights in the order in which tiles read them: `[blocks, channels, taps, BLOCK]`, with zeros for the output
+/// channels that a last block lacks.
+fn pack(
+    outputs: usize,
+    channels: usize,
+    taps: usize,
+    weight: impl Fn(usize, usize, usize) -> f32,
+) -> Vec<f32> {
+    let mut packed = vec![0.0; outputs.div_ceil(BLOCK) * channels * taps * BLOCK];
+    for (at, packed) in packed.chunks_exact_mut(BLOCK).enumerate() {
+        let (block, channel, tap) = (at / taps / channels, at / taps % channels, at % taps);
+        for (m, packed) in packed.iter_mut().enumerate().take(outputs - block * BLOCK) {
+            *packed = weight(block * BLOCK + m, channel, tap);
+        }
+    }
+    packed
+}
+
+/// `y[o, s] = Σ w[o, channel, tap]·x[channel, s + offset[tap]]`.
+struct Correlation<'a> {
+    input: &'a [f32],
+    channel: usize,
+    offsets: &'a [usize],
+    /// As [`pack`] makes them.
+    weight: &'a [f32],
+    blocks: usize,
+}
+
+/// Results, `[tiles, blocks, BLOCK, TILE]`.
+struct Tiles {
+    values: Vec<f32>,
+    blocks: usize,
+}
+
+impl Tiles {
+    /// Reads a run of positions of a channel.
+    fn read(&self, channel: usize, mut start: usize, mut values: &mut [f32]) {
+        while !values.is_empty() {
+            let (tile, within) = (start / TILE, start % TILE);
+            let count = values.len().min(TILE - within);
+            let at = (tile * self.blocks * BLOCK + channel) * TILE + within;
+            let (now, later) = values.split_at_mut(count);
+            now.copy_from_slice(&self.values[at..at + count]);
+            (values, start) = (later, start + count);
+        }
+    }
+}
+
+impl<'a> Correlation<'a> {
+    fn new(
+        input: &'a [f32],
+        channel: usize,
+        offsets: &'a [usize],
+        weight: &'a [f32],
+        outputs: usize,
+    ) -> Self {
+        Self {
+            input,
+            channel,
+            offsets,
+            weight,
+            blocks: outputs.div_ceil(BLOCK),
+        }
+    }
+
+    fn run(&self, positions: usize) -> Tiles {
+        let tiles = positions.div_ceil(TILE);
+        let mut values = vec![0.0; tiles * self.blocks * BLOCK * TILE];
+        let per_block = self.weight.len() / self.blocks;
+        values
+            .par_chunks_mut(BLOCK * TILE)
+            .enumerate()
+            .for_each(|(task, values)| {
+                let (tile, block) = (task / self.blocks, task % self.blocks);
+                Arch::new().dispatch(Tile {
+                    input: self.input,
+                    channel: self.channel,
+                    offsets: self.offsets,
+                    weight: &self.weight[block * per_block..(block + 1) * per_block],
+                    start: tile * TILE,
+                    values,
+                });
+            });
+        Tiles {
+            values,
+            blocks: self.blocks,
+        }
+    }
+}
+
+/// One tile of one block of output channels.
+struct Tile<'a> {
+    input: &'a [f32],
+    channel: usize,
+    offsets: &'a [usize],
+    weight: &'a [f32],
+    start: usize,
+    /// `[BLOCK, TILE]`.
+    values: &'a mut [f32],
+}
+
+impl WithSimd for Tile<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(mut self, simd: S) {
+        // As many sums as the registers hold, beside three vectors of input and one weight.
+        if S::REGISTER_COUNT >= 32 {
+            self.rows::<S, 8>(simd, 0);
+        } else {
+            self.rows::<S, 4>(simd, 0);
+            self.rows::<S, 4>(simd, 4);
+        }
+    }
+}
+
+impl Tile<'_> {
+    /// `M` output channels from `first` on.
+    #[inline(always)]
+    fn rows<S: Simd, const M: usize>(&mut self, simd: S, first: usize) {
+        const V: usize = 3;
+        let width = V * S::F32_LANES;
+        for at in (0..TILE).step_by(width) {
+            let mut sums = [[simd.splat_f32s(0.0); V]; M];
+            let mut weights = self.weight.chunks_exact(BLOCK);
+            for channel in self.input.chunks_exact(self.channel) {
+                let channel = &channel[self.start + at..];
+                for (&offset, weights) in self.offsets.iter().zip(&mut weights) {
+                    let (x, _) = S::as_simd_f32s(&channel[offset..offset + width]);
+                    let x: [S::f32s; V] = [x[0], x[1], x[2]];
+                    for m in 0..M {
+                        let weight = simd.splat_f32s(weights[first + m]);
+                        for v in 0..V {
+                            sums[m][v] = simd.mul_add_e_f32s(weight, x[v], sums[m][v]);
+                        }
+                    }
+                }
+            }
+            for m in 0..M {
+                let row = &mut self.values[(first + m) * TILE + at..][..width];
+                let (row, _) = S::as_mut_simd_f32s(row);
+                for v in 0..V {
+                    row[v] = sums[m][v];
+                }
+            }
+        }
+    }
+}
+
+/// `sums[i, tap, o] += Σ_s gradient[o, s]·input[i, s + offset[tap]]` for a block of output channels.
+struct Products<'a> {
+    gradient: &'a [f32],
+    gradient_channel: usize,
+    input: &'a [f32],
+    input_channel: usize,
+    channels: usize,
+    offsets: &'a [usize],
+    positions: usize,
+    /// `[GROUP, taps, BLOCK]`.
+    sums: &'a mut [f32],
+}
+
+impl WithSimd for Products<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(mut self, simd: S) {
+        if S::REGISTER_COUNT >= 32 {
+            self.rows::<S, 8>(simd, 0);
+        } else {
+            self.rows::<S, 4>(simd, 0);
+            self.rows::<S, 4>(simd, 4);
+        }
+    }
+}
+
+impl Products<'_> {
+    /// The sums of `M` output channels from `first` on.
+    #[inline(always)]
+    fn rows<S: Simd, const M: usize>(&mut self, simd: S, first: usize) {
+        const T: usize = 3;
+        let taps = self.offsets.len();
+        // Each lane keeps its own sum until the end: adding lanes up is slow.
+        let mut lanes = vec![[simd.splat_f32s(0.0); M]; self.channels * taps];
+        for start in (0..self.positions).step_by(CHUNK) {
+            let count = CHUNK.min(self.positions - start);
+            let rows: [&[S::f32s]; M] = std::array::from_fn(|m| {
+                let at = (first + m) * self.gradient_channel + start;
+                S::as_simd_f32s(&self.gradient[at..at + count]).0
+            });
+            let vectors = rows[0].len();
+            let rows = rows.map(|row| &row[..vectors]);
+            for (i, lanes) in lanes.chunks_exact_mut(taps).enumerate() {
+                let channel = &self.input[i * self.input_channel + start..];
+                for (lanes, offsets) in lanes.chunks_mut(T).zip(self.offsets.chunks(T)) {
+                    // A last group that lacks taps repeats one, whose sums are dropped.
+                    let shifted: [&[S::f32s]; T] = std::array::from_fn(|t| {
+                        let offset = offsets[t.min(offsets.len() - 1)];
+                        &S::as_simd_f32s(&channel[offset..offset + count]).0[..vectors]
+                    });
+                    let mut sums = [[simd.splat_f32s(0.0); T]; M];
+                    for v in 0..vectors {
+                        let x = [shifted[0][v], shifted[1][v], shifted[2][v]];
+                        for m in 0..M {
+                            let y = rows[m][v];
+                            for t in 0..T {
+                                sums[m][t] = simd.mul_add_e_f32s(y, x[t], sums[m][t]);
+                            }
+                        }
+                    }
+                    for (t, lanes) in lanes.iter_mut().enumerate() {
+                        for m in 0..M {
+                            lanes[m] = simd.add_f32s(lanes[m], sums[m][t]);
+                        }
+                    }
+                }
+            }
+        }
+        for (sums, lanes) in self.sums.chunks_exact_mut(BLOCK).zip(&lanes) {
+            for m in 0..M {
+                sums[first + m] += simd.reduce_sum_f32s(lanes[m]);
+            }
+        }
+    }
+}
+
+/// The sum of each channel over images and voxels, `[C]`, of `[N, C, voxels]`.
+pub(super) fn channel_sums(values: &[f32], channels: usize, voxels: usize) -> Vec<f32> {
+    let sum = |channel: usize| {
+        let images = values.chunks_exact(voxels).skip(channel).step_by(channels);
+        images
+            .map(|values| lanes::sum(voxels, |i| values[i]))
+            .sum::<f64>() as f32
+    };
+    (0..channels).into_par_iter().map(sum).collect()
+}

@@ -1,0 +1,28 @@
+//! Instance normalisation and leaky ReLU in one.
+//!
+//! On the CPU in f32 both are one pass over a channel that stays in the cache: [`kernel`] is the arithmetic on slices,
+//! [`ops`] makes it a differentiable operation of the backend. Elsewhere they are Burn's.
+
+#[cfg(feature = "flex")]
+mod kernel;
+#[cfg(feature = "flex")]
+mod ops;
+#[cfg(test)]
+mod tests;
+
+use burn::nn::InstanceNorm;
+use burn::tensor::Tensor;
+use burn::tensor::activation::leaky_relu;
+
+use crate::initialization::LEAKY_SLOPE;
+
+/// `leaky_relu(norm(x))` of `[N, C, D, H, W]`.
+pub(crate) fn norm_activation(norm: &InstanceNorm, x: Tensor<5>) -> Tensor<5> {
+    #[cfg(feature = "flex")]
+    if let (Some(gamma), Some(beta)) = (&norm.gamma, &norm.beta)
+        && ops::supports(&x)
+    {
+        return ops::norm_activation(x, gamma.val(), beta.val(), norm.epsilon, LEAKY_SLOPE);
+    }
+    leaky_relu(norm.forward(x), LEAKY_SLOPE)
+}
