@@ -40,12 +40,12 @@
 
 mod adaptive_region;
 mod combined;
-#[cfg(feature = "flex")]
-mod cpu;
 mod cross_entropy;
 mod deep_supervision;
 mod dice;
 mod error;
+#[cfg(any(feature = "flex", feature = "cubecl"))]
+mod fused;
 mod plain;
 mod region_grid;
 mod region_statistics;

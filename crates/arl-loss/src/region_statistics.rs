@@ -72,9 +72,9 @@ pub fn region_statistics(
 ) -> Result<RegionStatistics, LossError> {
     let logits = prepare(logits, &labels, regions)?;
     // The one place that knows that there is a faster way on some devices.
-    #[cfg(feature = "flex")]
-    if crate::cpu::supports(&logits) {
-        return Ok(crate::cpu::region_statistics(
+    #[cfg(any(feature = "flex", feature = "cubecl"))]
+    if crate::fused::supports(&logits) {
+        return Ok(crate::fused::region_statistics(
             logits,
             labels,
             regions,

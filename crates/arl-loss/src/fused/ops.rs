@@ -1,6 +1,5 @@
 //! The two passes as operations of Burn's backends.
 
-use super::kernel::{self, Volume};
 use crate::Regions;
 use burn::backend::autodiff::{
     Autodiff,
@@ -9,15 +8,35 @@ use burn::backend::autodiff::{
     ops::{Backward, Ops, OpsKind},
 };
 use burn::backend::tensor::{FloatTensor, IntTensor};
-use burn::backend::{Backend, Flex, backend_extension};
-use burn::tensor::TensorData;
-use burn_flex::FlexTensor;
+use burn::backend::{Backend, backend_extension};
+#[cfg(feature = "cubecl")]
+use burn::tensor::Shape;
+
+/// Positions in the leading dimension of the sums `[5, N, C, K]`.
+pub(super) const TP: usize = 0;
+pub(super) const FP: usize = 1;
+pub(super) const FN: usize = 2;
+pub(super) const CE: usize = 3;
+pub(super) const LABELLED: usize = 4;
+pub(super) const SUMS: usize = 5;
+
+/// What fusion is told of the sums' shape.
+#[cfg(feature = "cubecl")]
+fn sums_shape(logits: &Shape, regions: &Regions) -> Shape {
+    Shape::from([SUMS, logits[0], logits[1], regions.len()])
+}
 
 /// Sums over regions, and their gradient.
-#[backend_extension(Flex, Autodiff)]
+#[backend_extension(
+    Flex: cfg(feature = "flex"),
+    Cube: cfg(feature = "cubecl"),
+    Fusion: cfg(feature = "cubecl"),
+    Autodiff,
+)]
 pub trait RegionOps: Backend {
-    /// Logits `[N, C, D, H, W]` and labels `[N, D, H, W]` (i32) to the sums `[5, N, C, K]`, in the order of the
-    /// constants in [`kernel`].
+    /// Logits `[N, C, D, H, W]` (f32) and labels `[N, D, H, W]` (i32) to the sums `[5, N, C, K]`, in the order of the
+    /// constants above.
+    #[fusion(dtype = logits, shape = sums_shape(logits, regions))]
     fn region_sums(
         logits: FloatTensor<Self>,
         labels: IntTensor<Self>,
@@ -26,6 +45,7 @@ pub trait RegionOps: Backend {
     ) -> FloatTensor<Self>;
 
     /// The gradient with respect to the logits, from that with respect to the sums.
+    #[fusion(dtype = logits, shape = logits)]
     fn region_sums_backward(
         logits: FloatTensor<Self>,
         labels: IntTensor<Self>,
@@ -33,51 +53,6 @@ pub trait RegionOps: Backend {
         regions: Regions,
         ignore_index: Option<i32>,
     ) -> FloatTensor<Self>;
-}
-
-impl RegionOps for Flex {
-    fn region_sums(
-        logits: FloatTensor<Self>,
-        labels: IntTensor<Self>,
-        regions: Regions,
-        ignore_index: Option<i32>,
-    ) -> FloatTensor<Self> {
-        let (logits, labels) = (logits.to_contiguous(), labels.to_contiguous());
-        let volume = volume(&logits, &labels, &regions, ignore_index);
-        let shape = [5, volume.images, volume.classes, regions.len()];
-        FlexTensor::from_data(TensorData::new(kernel::forward(&volume), shape))
-    }
-
-    fn region_sums_backward(
-        logits: FloatTensor<Self>,
-        labels: IntTensor<Self>,
-        gradient: FloatTensor<Self>,
-        regions: Regions,
-        ignore_index: Option<i32>,
-    ) -> FloatTensor<Self> {
-        let (logits, labels) = (logits.to_contiguous(), labels.to_contiguous());
-        let gradient = gradient.to_contiguous();
-        let volume = volume(&logits, &labels, &regions, ignore_index);
-        let out = kernel::backward(&volume, gradient.storage::<f32>());
-        FlexTensor::from_data(TensorData::new(out, logits.layout().shape().clone()))
-    }
-}
-
-fn volume<'a>(
-    logits: &'a FlexTensor,
-    labels: &'a FlexTensor,
-    regions: &'a Regions,
-    ignore_index: Option<i32>,
-) -> Volume<'a> {
-    let shape = logits.layout().shape();
-    Volume {
-        logits: logits.storage::<f32>(),
-        labels: labels.storage::<i32>(),
-        images: shape[0],
-        classes: shape[1],
-        regions,
-        ignore_index,
-    }
 }
 
 /// What the backward pass needs besides the logits.

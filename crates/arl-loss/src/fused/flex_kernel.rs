@@ -4,17 +4,10 @@
 //! One task is one plane (n, d). Sums over a plane are f64 and are added in the order of the planes, so the
 //! result has the same bits whatever the number of threads.
 
+use super::ops::{CE, FN, FP, LABELLED, SUMS, TP};
 use crate::Regions;
 use rayon::prelude::*;
 use std::ops::Range;
-
-/// Positions in the leading dimension of the sums `[5, N, C, K]`.
-pub(super) const TP: usize = 0;
-pub(super) const FP: usize = 1;
-pub(super) const FN: usize = 2;
-pub(super) const CE: usize = 3;
-pub(super) const LABELLED: usize = 4;
-const SUMS: usize = 5;
 
 /// Voxels per block: long enough for the memory to stream, short enough for the buffer to stay in L1.
 const BLOCK: usize = 128;
