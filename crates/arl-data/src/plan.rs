@@ -104,6 +104,8 @@ pub struct PlanOptions {
     pub max_features: usize,
     /// Stride of the network's first convolution (1 or 2): 2 makes a step several times cheaper.
     pub stem_stride: usize,
+    /// Share of the patches that are centred on foreground, 0 to 1 (nnU-Net: 0.33).
+    pub foreground_fraction: f32,
     /// Overrides the rule for the target spacing, mm `[D, H, W]`.
     pub target_spacing: Option<[f64; 3]>,
     /// Overrides the rule for the patch, voxels `[D, H, W]`; rounded up to what the network divides.
@@ -220,7 +222,7 @@ impl Plan {
             stem_stride,
             stages,
             mirror_axes,
-            foreground_fraction: 0.33,
+            foreground_fraction: options.foreground_fraction,
             reasons,
         };
         plan.validate()

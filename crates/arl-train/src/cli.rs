@@ -99,7 +99,7 @@ pub struct TrainArguments {
     /// Train for so many minutes; the learning rate follows the clock
     #[arg(long)]
     pub minutes: Option<f64>,
-    /// Steps of an epoch [default: 50 on a CPU, 250 on a GPU]
+    /// Steps of an epoch [default: 100 on a CPU, 250 on a GPU]
     #[arg(long, value_name = "STEPS")]
     pub steps_per_epoch: Option<usize>,
     /// Where to compute
