@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-torch.set_num_threads(len(os.sched_getaffinity(0)))
+torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
 torch.manual_seed(0)
 features = [int(text) for text in sys.argv[1].split(",")]
 patch, batch, classes, steps = map(int, sys.argv[2:])

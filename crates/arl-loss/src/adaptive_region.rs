@@ -3,6 +3,7 @@ use crate::{LossError, RegionGrid, RegionStatistics, region_statistics};
 use burn::config::Config;
 use burn::prelude::*;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::str::FromStr;
 
 /// How the losses of the regions of one image and class become one number.
@@ -20,28 +21,37 @@ pub enum RegionReduction {
     ///
     /// With many classes, nearly all pairs of class and region are empty and already right; in a plain mean they
     /// take most of the weight. Here a class of one region counts as much as one that fills the volume. A false
-    /// positive in a region that lacks the class counts where it is a false negative of the true class.
+    /// positive in a region that lacks the class counts where it is a false negative of the true class: without
+    /// background, not at all where that is the true class, so that cross entropy is needed beside it.
     Present,
 }
 
 impl RegionReduction {
-    /// The names that [`FromStr`] reads.
+    /// The names that [`FromStr`] reads and [`Display`](fmt::Display) writes.
     pub const NAMES: [&str; 3] = ["mean", "sum", "present"];
+
+    /// The name.
+    pub const fn name(self) -> &'static str {
+        Self::NAMES[self as usize]
+    }
+}
+
+impl fmt::Display for RegionReduction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
 }
 
 impl FromStr for RegionReduction {
     type Err = LossError;
 
     fn from_str(name: &str) -> Result<Self, LossError> {
-        match name {
-            "mean" => Ok(Self::Mean),
-            "sum" => Ok(Self::Sum),
-            "present" => Ok(Self::Present),
-            _ => Err(LossError::UnknownReduction {
-                name: name.to_owned(),
-                known: Self::NAMES.join(", "),
-            }),
-        }
+        let all = [Self::Mean, Self::Sum, Self::Present];
+        let found = all.into_iter().find(|reduction| reduction.name() == name);
+        found.ok_or_else(|| LossError::UnknownReduction {
+            name: name.to_owned(),
+            known: Self::NAMES.join(", "),
+        })
     }
 }
 

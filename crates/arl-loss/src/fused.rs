@@ -1,5 +1,5 @@
-//! The region statistics in one pass over the logits, and their gradient in another. The plain tensor operations move
-//! some thirty times as many bytes.
+//! The region statistics in one pass over the logits (two on GPUs), and their gradient in another. The plain tensor
+//! operations move some thirty times as many bytes.
 //!
 //! - [`ops`] makes the two passes operations of Burn's backends, differentiable.
 //! - `flex` runs them on the CPU, with the arithmetic in `flex_kernel`.
@@ -15,6 +15,19 @@ mod flex;
 mod flex_kernel;
 mod ops;
 
+#[cfg(all(
+    feature = "cubecl",
+    not(any(
+        feature = "wgpu",
+        feature = "vulkan",
+        feature = "metal",
+        feature = "cuda"
+    ))
+))]
+compile_error!(
+    "the feature `cubecl` is turned on by `wgpu`, `vulkan`, `metal` and `cuda`; name one of those"
+);
+
 use crate::{RegionStatistics, Regions};
 use burn::backend::{Dispatch, DispatchDevice};
 use burn::prelude::*;
@@ -22,14 +35,13 @@ use burn::tensor::{DType, IntDType};
 use ops::RegionOps;
 
 /// Whether these logits live where an implementation runs.
-pub(crate) fn supports(logits: &Tensor<5>) -> bool {
+pub(crate) fn supports(logits: &Tensor<5>, regions: &Regions) -> bool {
     let device = logits.device().without_autodiff();
     let here = match device.as_dispatch() {
         #[cfg(feature = "flex")]
         DispatchDevice::Flex(_) => true,
-        // The kernels count in 32 bits.
         #[cfg(feature = "cubecl")]
-        DispatchDevice::Cube(_) => logits.shape().num_elements() < u32::MAX as usize,
+        DispatchDevice::Cube(_) => cube::fits(logits.dims(), regions),
         _ => false,
     };
     here && logits.dtype() == DType::F32
@@ -43,11 +55,12 @@ pub(crate) fn region_statistics(
     ignore_index: Option<i64>,
 ) -> RegionStatistics {
     let [n, c, ..] = logits.dims();
-    // Labels that i32 cannot hold are in no class either way.
-    let labels = if labels.dtype() == DType::I32 {
-        labels
-    } else {
-        labels.cast(IntDType::I32)
+    // A label that i32 can't hold must not become a class by wrapping: `c` is none.
+    let labels = match labels.dtype() {
+        DType::I32 => labels,
+        DType::I64 => labels.clamp(-1, c as i64).cast(IntDType::I32),
+        DType::U64 | DType::U32 => labels.clamp_max(c as i64).cast(IntDType::I32),
+        _ => labels.cast(IntDType::I32),
     };
     let ignore_index = ignore_index.and_then(|index| i32::try_from(index).ok());
     let sums = <Dispatch as RegionOps>::region_sums(

@@ -73,7 +73,7 @@ pub fn region_statistics(
     let logits = prepare(logits, &labels, regions)?;
     // The one place that knows that there is a faster way on some devices.
     #[cfg(any(feature = "flex", feature = "cubecl"))]
-    if crate::fused::supports(&logits) {
+    if crate::fused::supports(&logits, regions) {
         return Ok(crate::fused::region_statistics(
             logits,
             labels,

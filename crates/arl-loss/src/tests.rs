@@ -401,7 +401,7 @@ fn fused_equals_plain() {
         let run = |fused: bool| {
             let z = tensor(wave(shape), shape, F32).require_grad();
             let statistics = if fused {
-                assert!(crate::fused::supports(&z));
+                assert!(crate::fused::supports(&z, &regions));
                 region_statistics(z.clone(), y.clone(), &regions, Some(0)).unwrap()
             } else {
                 plain_region_statistics(z.clone(), y.clone(), &regions, Some(0)).unwrap()

@@ -7,7 +7,7 @@
 mod kernel;
 #[cfg(feature = "flex")]
 mod ops;
-#[cfg(test)]
+#[cfg(all(test, feature = "flex"))]
 mod tests;
 
 use burn::tensor::Tensor;

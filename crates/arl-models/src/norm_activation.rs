@@ -1,13 +1,13 @@
 //! Instance normalisation and leaky ReLU in one.
 //!
-//! On the CPU in f32 both are one pass over a channel that stays in the cache: [`kernel`] is the arithmetic on slices,
-//! [`ops`] makes it a differentiable operation of the backend. Elsewhere they are Burn's.
+//! On the CPU in f32 both are computed channel by channel, which then stays in the cache if it fits: [`kernel`] is the
+//! arithmetic on slices, [`ops`] makes it a differentiable operation of the backend. Elsewhere they are Burn's.
 
 #[cfg(feature = "flex")]
 mod kernel;
 #[cfg(feature = "flex")]
 mod ops;
-#[cfg(test)]
+#[cfg(all(test, feature = "flex"))]
 mod tests;
 
 use burn::nn::InstanceNorm;

@@ -91,8 +91,8 @@ pub struct TrainArguments {
     pub region_size: Option<usize>,
     /// How the losses of the regions become one number: mean (as published), sum, or present, which gives every class
     /// that occurs the same weight [default: present]
-    #[arg(long, value_name = "REDUCTION")]
-    pub region_reduction: Option<RegionReduction>,
+    #[arg(long, value_name = "REDUCTION", value_parser = clap::builder::PossibleValuesParser::new(RegionReduction::NAMES))]
+    pub region_reduction: Option<String>,
     /// Train for so many epochs [default: 100]
     #[arg(long, conflicts_with = "minutes")]
     pub epochs: Option<usize>,

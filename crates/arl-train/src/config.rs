@@ -114,8 +114,10 @@ impl TrainConfig {
             dataset: arguments.dataset.clone(),
             loss,
             region_size: arguments.region_size.or(file.region_size).unwrap_or(16),
-            region_reduction: (arguments.region_reduction.or(file.region_reduction))
-                .unwrap_or(RegionReduction::Present),
+            region_reduction: match &arguments.region_reduction {
+                Some(name) => name.parse()?,
+                None => file.region_reduction.unwrap_or(RegionReduction::Present),
+            },
             epochs,
             minutes,
             steps_per_epoch: (arguments.steps_per_epoch.or(file.steps_per_epoch))

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::config::DeviceChoice;
 
-/// Environment variable that lets `--device wgpu` take software that imitates a GPU, for tests without one. It is many
+/// Environment variable that, set to 1, lets `--device wgpu` take software that imitates a GPU, for tests without one. It is many
 /// times slower than the CPU itself.
 const ALLOW_SOFTWARE: &str = "ARL_ALLOW_SOFTWARE_GPU";
 
@@ -76,8 +76,11 @@ pub fn open(choice: DeviceChoice) -> anyhow::Result<(Device, Found)> {
     } else {
         wanted.kind
     };
-    // SAFETY: no other thread has been started yet that reads the environment.
-    unsafe { std::env::set_var("BURN_DEVICE", default) };
+    if std::env::var("BURN_DEVICE").as_deref() != Ok(default) {
+        // SAFETY: our own threads, which start later, don't touch the environment. A GPU's driver that was opened above
+        // might read it on a thread of its own: Burn offers no other way.
+        unsafe { std::env::set_var("BURN_DEVICE", default) };
+    }
     Ok((device, wanted.clone()))
 }
 
@@ -116,7 +119,7 @@ fn wgpu() -> Found {
             let software = ["llvmpipe", "lavapipe", "swiftshader", "basic render"]
                 .iter()
                 .any(|word| lower.contains(word));
-            let allowed = std::env::var_os(ALLOW_SOFTWARE).is_some();
+            let allowed = std::env::var(ALLOW_SOFTWARE).as_deref() == Ok("1");
             let note = match (software, allowed) {
                 (false, _) => String::new(),
                 (true, true) => format!("imitates a GPU on the CPU; allowed by {ALLOW_SOFTWARE}"),

@@ -50,13 +50,7 @@ pub fn one_line(failure: impl std::fmt::Display) -> String {
             causes.push(line);
         }
     }
-    let mut message = causes.join(": ");
-    if message.contains("allocate") {
-        message.push_str(
-            "; the device has too little memory: give a smaller patch_size or batch_size in a --plan, or another --device",
-        );
-    }
-    message
+    causes.join(": ")
 }
 
 #[cfg(test)]
@@ -72,7 +66,7 @@ mod tests {
         assert!(!line.contains('\n'));
         assert!(line.starts_with(
             "Event processing failed: train/Loss: An error happened during execution: An IO error happened: \
-             can't allocate buffer of size: 411041792; the device has too little memory"
+             can't allocate buffer of size: 411041792"
         ));
         assert_eq!(one_line("one cause"), "one cause");
     }

@@ -69,7 +69,19 @@ impl Run {
     }
 
     /// Reads the configuration and the plan.
+    ///
+    /// # Errors
+    /// When they can't be understood, or another version of the program made the run: its network and its options
+    /// may mean something else.
     pub fn load(&self) -> anyhow::Result<(TrainConfig, Plan)> {
+        let config: serde_json::Value = read_json(&self.config())?;
+        let made_by = config["version"].as_str().unwrap_or("an unknown version");
+        let this = env!("CARGO_PKG_VERSION");
+        anyhow::ensure!(
+            made_by == this,
+            "{}: the run was made by arl {made_by}, this is arl {this}; use that version, or train anew",
+            self.directory.display()
+        );
         Ok((read_json(&self.config())?, Plan::load(&self.plan())?))
     }
 }

@@ -165,7 +165,14 @@ pub fn train(
         anyhow::bail!("{failure}");
     }
     if let Some(error) = result.error {
-        anyhow::bail!("training stopped: {}", faults::one_line(error));
+        let reason = faults::one_line(error);
+        let cure = match reason.contains("allocate") {
+            true => {
+                "; the device has too little memory: train anew with a --plan of a smaller patch_size or batch_size"
+            }
+            false => "",
+        };
+        anyhow::bail!("training stopped: {reason}{cure}");
     }
     Ok(())
 }

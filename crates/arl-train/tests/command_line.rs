@@ -98,6 +98,11 @@ fn a_run_trains_predicts_on_the_input_grid_and_is_scored() {
     let summary: serde_json::Value = serde_json::from_slice(&scored.stdout).unwrap();
     assert_eq!(summary["metric_per_case"].as_array().unwrap().len(), 1);
     assert!(out.join("summary.json").is_file());
+    let config = fs::read_to_string(run.join("config.json")).unwrap();
+    assert!(
+        config.contains("\"region_reduction\": \"present\""),
+        "{config}"
+    );
     // What exists is not overwritten.
     let again = arl(&[
         "predict",
@@ -118,6 +123,20 @@ fn a_run_trains_predicts_on_the_input_grid_and_is_scored() {
         "cpu",
     ]);
     assert_one_line(&again, &["not empty", "--force"]);
+
+    // A run keeps its options, and a run of another version is not guessed at.
+    let words = ["train", text(&dataset), "--out", text(&run), "--resume"];
+    let other = arl(&[&words[..], &["--region-reduction", "mean"]].concat());
+    assert_one_line(&other, &["--resume", "own configuration"]);
+    let version = format!("\"version\": \"{}\"", env!("CARGO_PKG_VERSION"));
+    let old = config.replace(&version, "\"version\": \"0.0.1\"");
+    assert_ne!(old, config);
+    fs::write(
+        run.join("config.json"),
+        old.replace("\"region_reduction\"", "\"gone\""),
+    )
+    .unwrap();
+    assert_one_line(&arl(&words), &["0.0.1", "train anew"]);
 }
 
 #[test]
@@ -319,11 +338,15 @@ fn a_training_on_wgpu_takes_its_steps() {
 
 #[test]
 fn an_unknown_loss_is_a_usage_error_that_lists_the_names() {
-    let output = arl(&["train", "dataset", "--out", "run", "--loss", "hinge"]);
-    assert_eq!(output.status.code(), Some(2));
-    let message = String::from_utf8_lossy(&output.stderr);
-    for name in arl_loss::LossKind::NAMES {
-        assert!(message.contains(name), "{name} is not in {message}");
+    let losses = &arl_loss::LossKind::NAMES[..];
+    let reductions = &arl_loss::RegionReduction::NAMES[..];
+    for (option, names) in [("--loss", losses), ("--region-reduction", reductions)] {
+        let output = arl(&["train", "dataset", "--out", "run", option, "hinge"]);
+        assert_eq!(output.status.code(), Some(2));
+        let message = String::from_utf8_lossy(&output.stderr);
+        for name in names {
+            assert!(message.contains(name), "{name} is not in {message}");
+        }
     }
 }
 

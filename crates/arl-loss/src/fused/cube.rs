@@ -48,16 +48,7 @@ impl RegionOps for CubeBackend {
             voxels as u32,
         );
 
-        let largest: usize = (0..3)
-            .map(|axis| {
-                regions
-                    .intervals(axis)
-                    .map(|part| part.len())
-                    .max()
-                    .unwrap_or(0)
-            })
-            .product();
-        let slices = largest.div_ceil(SLICE);
+        let slices = slices(&regions);
         let bounds: Vec<u32> = (0..3)
             .flat_map(|axis| {
                 let starts = regions.intervals(axis).map(|part| part.start);
@@ -146,6 +137,32 @@ impl RegionOps for CubeBackend {
         );
         out
     }
+}
+
+/// Whether the kernels, which count in 32 bits, can count all elements of the logits and of the sums.
+pub(super) fn fits(logits: [usize; 5], regions: &Regions) -> bool {
+    let [images, classes, ..] = logits;
+    let sums = [SUMS, images, classes, regions.len(), slices(regions)];
+    let fits = |shape: &[usize]| {
+        let elements = shape
+            .iter()
+            .try_fold(1usize, |all, &size| all.checked_mul(size));
+        elements.is_some_and(|elements| u32::try_from(elements).is_ok())
+    };
+    fits(&logits) && fits(&sums)
+}
+
+/// Into how many slices each region is cut.
+fn slices(regions: &Regions) -> usize {
+    let longest = |axis| {
+        regions
+            .intervals(axis)
+            .map(|part| part.len())
+            .max()
+            .unwrap_or(0)
+    };
+    let largest: usize = (0..3).map(longest).product();
+    largest.div_ceil(SLICE)
 }
 
 /// An f32 tensor beside `like`, not filled yet.

@@ -68,7 +68,7 @@ pub fn slice_sums(
         let size_h = bounds[(along_h + 1) as usize] - start_h;
         let size_w = bounds[(along_w + 1) as usize] - start_w;
         let size = size_d * size_h * size_w;
-        let per_slice = (size + slices - 1) / slices;
+        let per_slice = size.div_ceil(slices);
         let end = min((slice + 1) * per_slice, size);
 
         let mut tp = 0.0f32;
@@ -113,7 +113,7 @@ pub fn slice_sums(
                 for sum in 0..5u32 {
                     let to = (sum * units + unit) as usize;
                     let other = shared[(sum * units + unit + half) as usize];
-                    shared[to] = shared[to] + other;
+                    shared[to] += other;
                 }
             }
             half /= 2;

@@ -19,6 +19,8 @@ const TILE: usize = 192;
 const BLOCK: usize = 8;
 /// Positions over which products are summed before they join the weight gradient.
 const CHUNK: usize = 512;
+/// Lanes of the widest vector there is: 512 bits of f32.
+const WIDEST: usize = 16;
 /// Input channels of one task of the weight gradient.
 const GROUP: usize = 8;
 
@@ -112,11 +114,11 @@ impl Layout {
 }
 
 impl Geometry {
-    /// Voxels of the output, `[D, H, W]`; 0 where the kernel doesn't fit.
+    /// Voxels of the output, `[D, H, W]`.
     pub fn output(&self) -> [usize; 3] {
         std::array::from_fn(|i| {
-            let room = (self.size[i] + 2 * self.padding[i]).checked_sub(self.kernel[i]);
-            room.map_or(0, |room| room / self.stride[i] + 1)
+            let room = self.size[i] + 2 * self.padding[i] - self.kernel[i];
+            room / self.stride[i] + 1
         })
     }
 
@@ -321,9 +323,10 @@ pub(super) fn weight_gradient(g: &Geometry, input: &[f32], gradient: &[f32]) -> 
         before: 0,
         padded: layout.0[i].padded,
     }));
-    let positions = positions(output, layout.pitch()).next_multiple_of(16);
+    let positions = positions(output, layout.pitch()).next_multiple_of(WIDEST);
     let (blocks, groups) = (g.outputs.div_ceil(BLOCK), g.inputs.div_ceil(GROUP));
     let per_task = BLOCK * GROUP * g.taps();
+    let arch = Arch::new();
     let mut sums = vec![0.0; blocks * groups * per_task];
     let image = g.inputs * g.size.iter().product::<usize>();
     let gradients = g.outputs * output.iter().product::<usize>();
@@ -339,7 +342,7 @@ pub(super) fn weight_gradient(g: &Geometry, input: &[f32], gradient: &[f32]) -> 
             .for_each(|(task, sums)| {
                 let (block, group) = (task / groups, task % groups);
                 let first = group * GROUP;
-                Arch::new().dispatch(Products {
+                arch.dispatch(Products {
                     gradient: &gradient[block * BLOCK * gradient_layout.channel()..],
                     gradient_channel: gradient_layout.channel(),
                     input: &input[first * layout.channel()..],
@@ -352,15 +355,21 @@ pub(super) fn weight_gradient(g: &Geometry, input: &[f32], gradient: &[f32]) -> 
             });
     }
     let mut weight = vec![0.0; g.outputs * g.inputs * g.taps()];
-    for (at, weight) in weight.iter_mut().enumerate() {
-        let (o, i, tap) = (
-            at / g.taps() / g.inputs,
-            at / g.taps() % g.inputs,
-            at % g.taps(),
-        );
-        let task = o / BLOCK * groups + i / GROUP;
-        *weight = sums[task * per_task + (i % GROUP * g.taps() + tap) * BLOCK + o % BLOCK];
-    }
+    let per_output = g.inputs * g.taps();
+    weight
+        .par_chunks_exact_mut(per_output)
+        .enumerate()
+        .for_each(|(o, weight)| {
+            for (i, weight) in weight.chunks_exact_mut(g.taps()).enumerate() {
+                let task = o / BLOCK * groups + i / GROUP;
+                let first = task * per_task + i % GROUP * g.taps() * BLOCK + o % BLOCK;
+                let sums = sums[first..].iter().step_by(BLOCK);
+                weight
+                    .iter_mut()
+                    .zip(sums)
+                    .for_each(|(to, from)| *to = *from);
+            }
+        });
     weight
 }
 
@@ -375,15 +384,23 @@ fn pack(
     outputs: usize,
     channels: usize,
     taps: usize,
-    weight: impl Fn(usize, usize, usize) -> f32,
+    weight: impl Fn(usize, usize, usize) -> f32 + Sync,
 ) -> Vec<f32> {
     let mut packed = vec![0.0; outputs.div_ceil(BLOCK) * channels * taps * BLOCK];
-    for (at, packed) in packed.chunks_exact_mut(BLOCK).enumerate() {
-        let (block, channel, tap) = (at / taps / channels, at / taps % channels, at % taps);
-        for (m, packed) in packed.iter_mut().enumerate().take(outputs - block * BLOCK) {
-            *packed = weight(block * BLOCK + m, channel, tap);
-        }
+    if taps == 0 {
+        return packed;
     }
+    packed
+        .par_chunks_exact_mut(taps * BLOCK)
+        .enumerate()
+        .for_each(|(at, packed)| {
+            let (block, channel) = (at / channels, at % channels);
+            for (tap, packed) in packed.chunks_exact_mut(BLOCK).enumerate() {
+                for (m, packed) in packed.iter_mut().enumerate().take(outputs - block * BLOCK) {
+                    *packed = weight(block * BLOCK + m, channel, tap);
+                }
+            }
+        });
     packed
 }
 
@@ -438,12 +455,13 @@ impl<'a> Correlation<'a> {
         let tiles = positions.div_ceil(TILE);
         let mut values = vec![0.0; tiles * self.blocks * BLOCK * TILE];
         let per_block = self.weight.len() / self.blocks;
+        let arch = Arch::new();
         values
             .par_chunks_mut(BLOCK * TILE)
             .enumerate()
             .for_each(|(task, values)| {
                 let (tile, block) = (task / self.blocks, task % self.blocks);
-                Arch::new().dispatch(Tile {
+                arch.dispatch(Tile {
                     input: self.input,
                     channel: self.channel,
                     offsets: self.offsets,
@@ -507,12 +525,9 @@ impl Tile<'_> {
                     }
                 }
             }
-            for m in 0..M {
+            for (m, sums) in sums.iter().enumerate() {
                 let row = &mut self.values[(first + m) * TILE + at..][..width];
-                let (row, _) = S::as_mut_simd_f32s(row);
-                for v in 0..V {
-                    row[v] = sums[m][v];
-                }
+                S::as_mut_simd_f32s(row).0.copy_from_slice(sums);
             }
         }
     }

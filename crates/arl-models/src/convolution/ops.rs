@@ -29,6 +29,13 @@ pub(super) fn convolution(
     let [images, inputs, d, h, w] = x.dims();
     let [outputs, channels, kd, kh, kw] = weight.dims();
     assert_eq!(inputs, channels, "channels of the input and of the weights");
+    let fits = |axis: usize| [d, h, w][axis] + 2 * padding[axis] >= [kd, kh, kw][axis];
+    assert!(
+        (0..3).all(fits) && ![images, inputs, outputs, d, h, w].contains(&0),
+        "a kernel of {:?} on {:?}",
+        [kd, kh, kw],
+        x.dims()
+    );
     let geometry = Geometry {
         images,
         inputs,

@@ -106,20 +106,45 @@ fn upsampling_convolutions_and_their_gradients_are_burns() {
 }
 
 #[test]
-fn a_frozen_input_gets_no_gradient_and_frozen_weights_get_none() {
-    let (x, w, b) = (
-        random([1, 2, 4, 4, 4]),
-        random([3, 2, 3, 3, 3]),
-        random([3]),
-    );
-    let w = w.require_grad();
-    let loss = convolution(x.clone(), w.clone(), b.clone(), [1; 3]).sum();
-    let gradients = loss.backward();
-    assert!(x.grad(&gradients).is_none() && b.grad(&gradients).is_none());
-    assert!(w.grad(&gradients).is_some());
+fn each_gradient_is_the_same_when_only_it_is_asked_for() {
+    let gradients = |tracked: [bool; 3], upsample: bool| {
+        let device = Device::flex().autodiff();
+        device.seed(7);
+        let (x, w, b) = (
+            random([2, 3, 4, 5, 6]),
+            random(if upsample {
+                [3, 4, 2, 2, 2]
+            } else {
+                [4, 3, 3, 3, 3]
+            }),
+            random([4]),
+        );
+        let x = if tracked[0] { x.require_grad() } else { x };
+        let w = if tracked[1] { w.require_grad() } else { w };
+        let b = if tracked[2] { b.require_grad() } else { b };
+        let y = match upsample {
+            true => upsampling_convolution(x.clone(), w.clone(), b.clone()),
+            false => convolution(x.clone(), w.clone(), b.clone(), [1, 2, 1]),
+        };
+        let gradients = y.powi_scalar(2).sum().backward();
+        [
+            x.grad(&gradients).map(Tensor::into_data),
+            w.grad(&gradients).map(Tensor::into_data),
+            b.grad(&gradients).map(Tensor::into_data),
+        ]
+    };
+    for upsample in [false, true] {
+        let all = gradients([true; 3], upsample);
+        for alone in 0..3 {
+            let found = gradients(std::array::from_fn(|i| i == alone), upsample);
+            for (i, found) in found.into_iter().enumerate() {
+                let expected = if i == alone { all[i].clone() } else { None };
+                assert!(found == expected, "gradient {i} with {alone} alone");
+            }
+        }
+    }
 }
 
-#[cfg(feature = "flex")]
 #[test]
 fn the_number_of_threads_does_not_change_a_bit() {
     let (x, w, b) = (

@@ -73,12 +73,13 @@ fn start(arguments: &TrainArguments, dataset: &Dataset) -> anyhow::Result<()> {
     // The configuration comes last: a directory with it is a run that can be resumed.
     write_json(&run.config(), &config)?;
     tracing::info!(
-        "training on {} ({}), {} cases, patch {:?}, loss {}",
+        "training on {} ({}), {} cases, patch {:?}, loss {}, regions by {}",
         found.kind,
         found.name,
         split.train.len(),
         plan.patch_size,
-        config.loss
+        config.loss,
+        config.region_reduction
     );
     trainer::train(&run, &config, &plan, cache, &split, &device, None)
 }
