@@ -11,7 +11,10 @@ use crate::error::{DataError, Result};
 ///
 /// The temporary name starts with a dot, which every dataset layout ignores, and ends with `ending`. Whatever interrupts
 /// this, `path` holds its old content or all of the new one.
-pub(crate) fn replace(
+///
+/// # Errors
+/// When the file can't be written or put into place; the error names `path`.
+pub fn replace(
     path: &Path,
     ending: &str,
     write: impl FnOnce(&Path) -> io::Result<()>,

@@ -29,7 +29,7 @@ pub mod cache;
 pub mod check;
 pub mod dataset;
 pub mod error;
-mod files;
+pub mod files;
 pub mod fingerprint;
 pub mod loader;
 pub mod metrics;

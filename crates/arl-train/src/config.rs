@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use arl_data::augment::Preset;
+use arl_data::files;
 use arl_data::plan::PlanOptions;
 use arl_data::split::Fold;
 use arl_loss::{LossConfig, LossKind, RegionGrid, RegionReduction};
@@ -217,16 +218,8 @@ pub fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> anyhow::Result<
 
 /// Writes a JSON file whole or not at all.
 pub fn write_json(path: &Path, value: &impl Serialize) -> anyhow::Result<()> {
-    let directory = path
-        .parent()
-        .filter(|p| !p.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    let write = || -> anyhow::Result<()> {
-        let mut file = tempfile::NamedTempFile::new_in(directory)?;
-        serde_json::to_writer_pretty(&mut file, value)?;
-        file.as_file().sync_all()?;
-        file.persist(path)?;
-        Ok(())
-    };
-    write().with_context(|| format!("writing {}", path.display()))
+    let text = serde_json::to_string_pretty(value)?;
+    Ok(files::replace(path, ".json", |temporary| {
+        std::fs::write(temporary, text)
+    })?)
 }

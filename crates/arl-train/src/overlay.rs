@@ -1,10 +1,9 @@
 //! A picture of a result: the image, the reference and the prediction side by side, on the slice with most organs.
 
-use std::io::Write;
 use std::path::Path;
 
 use anyhow::Context;
-use arl_data::Volume;
+use arl_data::{Volume, files};
 use ndarray::Axis;
 
 /// Width of a panel in pixels, about.
@@ -97,20 +96,16 @@ fn colour(label: u16) -> [f32; 3] {
 }
 
 fn save(path: &Path, pixels: &[u8], width: usize, height: usize) -> anyhow::Result<()> {
-    let directory = path
-        .parent()
-        .filter(|p| !p.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(directory)?;
-    let mut encoder = png::Encoder::new(&mut file, u32::try_from(width)?, u32::try_from(height)?);
+    let mut png = Vec::new();
+    let mut encoder = png::Encoder::new(&mut png, u32::try_from(width)?, u32::try_from(height)?);
     encoder.set_color(png::ColorType::Rgb);
     encoder.set_depth(png::BitDepth::Eight);
     let mut writer = encoder.write_header()?;
     writer.write_image_data(pixels)?;
     writer.finish()?;
-    file.flush()?;
-    file.persist(path)?;
-    Ok(())
+    Ok(files::replace(path, ".png", |temporary| {
+        std::fs::write(temporary, png)
+    })?)
 }
 
 #[cfg(test)]
