@@ -38,6 +38,11 @@
 //! `[N, C, D, H, W]` for logits, always before softmax, and `[N, D, H, W]` for labels.
 #![warn(missing_docs)]
 
+/// Runs the README's training step as a test.
+#[cfg(all(doctest, feature = "flex"))]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 mod adaptive_region;
 mod combined;
 mod cross_entropy;
