@@ -34,6 +34,17 @@ pub fn catch<T>(action: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T>
     })
 }
 
+/// An error with its causes as one line, the outermost first. A cause that an outer message already tells is left out.
+pub fn chain(error: &anyhow::Error) -> String {
+    let mut message = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !message.contains(&cause) {
+            message = format!("{message}: {cause}");
+        }
+    }
+    message.replace('\n', " ")
+}
+
 /// A failure of Burn as one line: its own report has a line per cause, and traces that are empty.
 pub fn one_line(failure: impl std::fmt::Display) -> String {
     let report = failure.to_string();
@@ -55,7 +66,18 @@ pub fn one_line(failure: impl std::fmt::Display) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::one_line;
+    use super::{chain, one_line};
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let full = std::io::Error::other("disk full");
+        let error = anyhow::Error::new(full).context("a.nii.gz: disk full");
+        assert_eq!(chain(&error), "a.nii.gz: disk full");
+        assert_eq!(
+            chain(&error.context("case a")),
+            "case a: a.nii.gz: disk full"
+        );
+    }
 
     #[test]
     fn a_report_of_burn_becomes_one_line_with_its_causes() {

@@ -44,8 +44,7 @@ fn main() -> ExitCode {
     match faults::catch(|| run(&cli.command)) {
         Ok(code) => code,
         Err(error) => {
-            // One line: the whole chain of causes, the outermost first.
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", faults::chain(&error));
             ExitCode::FAILURE
         }
     }
