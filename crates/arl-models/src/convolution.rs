@@ -1,7 +1,7 @@
 //! Convolution and transposed convolution, without dilation and groups.
 //!
-//! Burn computes them on every device. On the CPU in f32 they run on kernels of our own, which take a third of the
-//! time: [`kernel`] is the arithmetic on slices, [`ops`] makes it differentiable operations of the backend.
+//! Burn computes them on every device. On the CPU in f32 they run on kernels of our own, whose speed is in
+//! benches/RESULTS.md: [`kernel`] is the arithmetic on slices, [`ops`] makes it differentiable operations of the backend.
 
 #[cfg(feature = "flex")]
 mod kernel;
