@@ -1,6 +1,12 @@
 //! The losses against PyTorch and MONAI (`tests/references/loss.py` made the numbers), on every device here.
 
-use arl::loss::{AdaptiveRegionLossConfig, CrossEntropyLossConfig, DiceLossConfig, RegionGrid};
+mod common;
+
+use arl::loss::{
+    Activation, AdaptiveRegionLossConfig, ClassBalance, Criterion, CrossEntropyLossConfig,
+    DiceLossConfig, FocalLossConfig, GeneralizedDiceLossConfig, LossConfig, RegionGrid,
+    RegionReduction, Target, TopKCrossEntropyLossConfig, TverskyLossConfig,
+};
 use burn::prelude::*;
 use burn::tensor::{DType, TensorCreationOptions, TensorData};
 use serde::Deserialize;
@@ -18,6 +24,7 @@ struct Case {
     region_size: [usize; 3],
     logits_times_32: Vec<i32>,
     labels: Vec<i32>,
+    shares_times_16: Vec<i32>,
     losses: BTreeMap<String, Expected>,
 }
 
@@ -27,27 +34,75 @@ struct Expected {
     gradient: Vec<f64>,
 }
 
-fn loss(name: &str, case: &Case, logits: Tensor<5>, labels: Tensor<4, Int>) -> Tensor<1> {
+/// The voxels and classes of a case as class indices, or as shares.
+struct Targets {
+    labels: Target,
+    /// Of each class by itself; those of a voxel do not add up to 1.
+    shares: Tensor<5>,
+}
+
+fn loss(name: &str, case: &Case, logits: Tensor<5>, targets: &Targets) -> Tensor<1> {
+    let sigmoid = Activation::Sigmoid;
     let arl = AdaptiveRegionLossConfig::new().with_regions(RegionGrid::size(case.region_size));
-    let (dice, ce) = (DiceLossConfig::new(), CrossEntropyLossConfig::new());
-    let weights = (1..=case.shape[1]).map(|weight| weight as f32).collect();
-    match name {
-        "arl" => arl.init().forward(logits, labels),
-        "arl-batch" => arl.with_batch(true).init().forward(logits, labels),
-        "arl-detached" => arl
-            .with_detach_coefficients(true)
-            .init()
-            .forward(logits, labels),
-        "dice" => dice.init().forward(logits, labels),
-        "dice-batch" => dice.with_batch(true).init().forward(logits, labels),
-        "ce" => ce.init().forward(logits, labels),
-        "ce-ignore-0" => ce.with_ignore_index(Some(0)).init().forward(logits, labels),
-        "ce-weighted" => ce
-            .with_class_weights(Some(weights))
-            .init()
-            .forward(logits, labels),
+    let dice = DiceLossConfig::new();
+    let all_dice = dice.clone().with_include_background(true);
+    let tversky = TverskyLossConfig::new().with_include_background(true);
+    let (ce, focal) = (CrossEntropyLossConfig::new(), FocalLossConfig::new());
+    let weights: Vec<f32> = (1..=case.shape[1]).map(|weight| weight as f32).collect();
+    let shares = || Target::from(targets.shares.clone());
+    let labels = || targets.labels.clone();
+    let (criterion, target): (Criterion, Target) = match name {
+        "arl" => (arl.into(), labels()),
+        "arl-batch" => (arl.with_batch(true).into(), labels()),
+        "arl-detached" => (arl.with_detach_coefficients(true).into(), labels()),
+        "dice" => (dice.into(), labels()),
+        "dice-batch" => (dice.with_batch(true).into(), labels()),
+        "dice-total" => (
+            all_dice.with_reduction(RegionReduction::Total).into(),
+            labels(),
+        ),
+        "dice-squared" => (all_dice.with_squared_denominator(true).into(), labels()),
+        "dice-sigmoid-shares" => {
+            let masks = targets.shares.clone().greater_elem(0.5);
+            (all_dice.with_activation(sigmoid).into(), masks.into())
+        }
+        // MONAI's smoothing counts half.
+        "jaccard" => {
+            let jaccard = TverskyLossConfig::jaccard().with_include_background(true);
+            (jaccard.with_smooth(0.5e-5).into(), labels())
+        }
+        "tversky" => (tversky.into(), labels()),
+        "tversky-sigmoid" => (tversky.with_activation(sigmoid).into(), labels()),
+        "focal-tversky" => {
+            let focal = TverskyLossConfig::focal().with_include_background(true);
+            (focal.into(), labels())
+        }
+        "generalized-dice" => (GeneralizedDiceLossConfig::new().into(), labels()),
+        "generalized-dice-simple-batch" => {
+            let simple = GeneralizedDiceLossConfig::new().with_balance(ClassBalance::Simple);
+            (simple.with_batch(true).into(), labels())
+        }
+        "focal" => (focal.into(), labels()),
+        "focal-1.5" => (focal.with_gamma(1.5).into(), labels()),
+        "focal-sigmoid" => (focal.with_activation(sigmoid).into(), labels()),
+        "bce-shares" => (ce.with_activation(sigmoid).into(), shares()),
+        "ce-shares" => {
+            let sum = targets.shares.clone().sum_dim(1);
+            (ce.into(), (targets.shares.clone() / sum).into())
+        }
+        "ce-smoothed" => (ce.with_label_smoothing(0.1).into(), labels()),
+        "ce-smoothed-weighted" => {
+            let smoothed = ce.with_label_smoothing(0.1);
+            (smoothed.with_class_weights(Some(weights)).into(), labels())
+        }
+        "ce-top-k" => (TopKCrossEntropyLossConfig::new().into(), labels()),
+        "ce" => (ce.into(), labels()),
+        "ce-ignore-0" => (ce.with_ignore_index(Some(0)).into(), labels()),
+        "ce-weighted" => (ce.with_class_weights(Some(weights)).into(), labels()),
         other => panic!("the references have a loss that this test does not know: {other}"),
-    }
+    };
+    let loss = LossConfig::new().with_term(1.0, criterion).init();
+    loss.forward(logits, target)
 }
 
 fn check(device: &Device, dtype: DType) {
@@ -63,13 +118,20 @@ fn check(device: &Device, dtype: DType) {
         let options: TensorCreationOptions = (&device.clone().autodiff(), dtype).into();
         let labels = TensorData::new(case.labels.clone(), [n, d, h, w]);
         let labels = Tensor::<4, Int>::from_data(labels, &device.clone().autodiff());
+        let shares = case.shares_times_16.iter();
+        let shares: Vec<f32> = shares.map(|&share| share as f32 / 16.0).collect();
+        let shares = Tensor::from_data(TensorData::new(shares, case.shape), options.clone());
+        let targets = Targets {
+            labels: labels.into(),
+            shares,
+        };
         for (name, expected) in &case.losses {
             let logits = Tensor::<5>::from_data(
                 TensorData::new(values.clone(), case.shape),
                 options.clone(),
             );
             let logits = logits.require_grad();
-            let value = loss(name, case, logits.clone(), labels.clone());
+            let value = loss(name, case, logits.clone(), &targets);
             let gradient = logits.grad(&value.backward()).unwrap();
             let value: f32 = value.into_scalar();
             // 1e-6 of the value: f32 itself has 6e-8.
@@ -107,14 +169,7 @@ fn cpu_equals_pytorch() {
 
 #[test]
 fn wgpu_equals_pytorch() {
-    match Device::wgpu_options().init() {
-        Ok(device) => check(&device, DType::F32),
-        Err(error) => {
-            assert!(
-                std::env::var_os("ARL_EXPECT_WGPU").is_none(),
-                "no WGPU adapter: {error}"
-            );
-            println!("skipped: no WGPU adapter ({error})");
-        }
+    if let Some(device) = common::wgpu() {
+        check(&device, DType::F32);
     }
 }

@@ -1,9 +1,11 @@
 //! The network and the loss give the same logits, loss and gradients on the CPU and through WGPU.
 
+mod common;
+
 use arl::loss::{DeepSupervision, LossConfig, LossKind, RegionGrid};
 use arl::models::{SegmentationModel, StageConfig, UNet, UNetConfig};
 use burn::module::Module;
-use burn::tensor::{Device, DeviceKind, Int, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 
 const EDGE: usize = 16;
 
@@ -52,17 +54,7 @@ fn assert_close(a: &[f32], b: &[f32], what: &str) {
 
 #[test]
 fn wgpu_equals_the_cpu() {
-    let probe = std::panic::catch_unwind(|| {
-        Device::wgpu_options()
-            .device_kind(DeviceKind::DefaultDevice)
-            .init()
-    });
-    let Ok(Ok(gpu)) = probe else {
-        assert!(
-            std::env::var_os("ARL_EXPECT_WGPU").is_none(),
-            "no WGPU device was found"
-        );
-        println!("skipped: no GPU and no software Vulkan driver was found");
+    let Some(gpu) = common::wgpu() else {
         return;
     };
     let (cpu, gpu) = (Device::flex().autodiff(), gpu.autodiff());

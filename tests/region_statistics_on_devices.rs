@@ -1,122 +1,228 @@
 //! The fused region statistics on WGPU against the plain ones in f64 on the CPU, forward and backward.
 
-use arl::loss::{RegionGrid, RegionStatistics, plain_region_statistics, region_statistics};
-use burn::prelude::*;
-use burn::tensor::{DType, TensorData};
+mod common;
 
-/// Values without a pattern that the grid could share, some of them saturated.
+use arl::loss::{
+    Activation, RegionGrid, StatisticsOptions, Target, TopKCrossEntropyLossConfig,
+    plain_region_statistics, region_statistics,
+};
+use burn::prelude::*;
+use burn::tensor::{DType, FloatDType, IntDType, TensorData};
+
+/// Values without a pattern that the grid could share, some of them saturated; exact in every float type.
 fn logits(shape: [usize; 5]) -> Vec<f32> {
     let value = |i: usize| match i % 97 {
-        13 => 1e4,
-        57 => -1e4,
-        _ => ((i * 7919 % 1009) as f32 / 1009.0 - 0.5) * 8.0,
+        13 => 9984.0,
+        57 => -9984.0,
+        _ => ((i * 7919 % 257) as f32 - 128.0) / 32.0,
     };
     (0..shape.iter().product()).map(value).collect()
 }
 
 /// Classes, an ignored one (0), and values that are no class.
-fn labels(shape: [usize; 5]) -> Vec<i32> {
+fn class_indices(shape: [usize; 5], dtype: DType, device: &Device) -> Target {
     let [n, c, d, h, w] = shape;
     let value = |i: usize| (i * 104_729 % (c + 3)) as i32 - 1;
-    (0..n * d * h * w).map(value).collect()
+    let y = TensorData::new((0..n * d * h * w).map(value).collect(), [n, d, h, w]);
+    let y = Tensor::<4, Int>::from_data(y, device);
+    y.cast(IntDType::from(dtype)).into()
 }
 
-type Sums = [Vec<f64>; 5];
+/// Shares, some of which count nowhere.
+fn shares(shape: [usize; 5], device: &Device) -> Target {
+    let value = |i: usize| match i % 61 {
+        7 => -1.0,
+        31 => f32::NAN,
+        _ => (i * 104_729 % 17) as f32 / 16.0,
+    };
+    let y = TensorData::new((0..shape.iter().product()).map(value).collect(), shape);
+    Tensor::<5>::from_data(y, device).into()
+}
+
+struct Found {
+    sums: Vec<Vec<f64>>,
+    gradient: Vec<f64>,
+}
 
 fn run(
     device: &Device,
     dtype: DType,
     shape: [usize; 5],
+    target: Target,
     grid: RegionGrid,
-    plain: bool,
-) -> (Sums, Vec<f64>) {
+    options: &StatisticsOptions,
+) -> Found {
     let device = device.clone().autodiff();
-    let [n, _, d, h, w] = shape;
+    let [_, _, d, h, w] = shape;
     let z = Tensor::<5>::from_data(TensorData::new(logits(shape), shape), &device);
-    let z = z.cast(dtype).require_grad();
-    let y = TensorData::new(labels(shape), [n, d, h, w]);
-    let y = Tensor::<4, Int>::from_data(y, &device);
+    let z = z.cast(FloatDType::from(dtype)).require_grad();
     let regions = grid.regions([d, h, w]).unwrap();
-    let statistics = match plain {
-        true => plain_region_statistics(z.clone(), y, &regions, Some(0)),
-        false => region_statistics(z.clone(), y, &regions, Some(0)),
+    let statistics = match dtype {
+        DType::F64 => plain_region_statistics(z.clone(), target, &regions, options),
+        _ => region_statistics(z.clone(), target, &regions, options),
     };
-    let RegionStatistics {
-        tp,
-        fp,
-        fn_,
-        cross_entropy,
-        labelled,
-    } = statistics.unwrap();
-    // Another weight for every sum, exact in f32.
-    let weighted = |sums: Tensor<3>, phase: usize| {
-        let weight = |i: usize| ((i * 37 + phase) % 101) as f32 / 64.0 - 0.75;
+    let s = statistics.unwrap();
+    let mut sums = vec![s.tp, s.fp, s.fn_, s.cross_entropy];
+    let mut constants = vec![s.labelled, s.voxels];
+    if let Some(further) = s.further {
+        sums.extend([further.other_entropy, further.squares, further.focal]);
+        constants.push(further.target_squares);
+    }
+    let mut total = Tensor::<1>::zeros([1], (&device, sums[0].dtype()));
+    for (phase, sums) in sums.iter().enumerate() {
+        // Another weight for every sum, exact in f32.
+        let weight = |i: usize| ((i * 37 + phase * 29) % 101) as f32 / 64.0 - 0.75;
         let weights = (0..sums.shape().num_elements()).map(weight).collect();
         let weights = TensorData::new::<f32, _>(weights, sums.shape());
-        sums.clone() * Tensor::<3>::from_data(weights, &device).cast(sums.dtype())
-    };
-    let total = weighted(tp.clone(), 0)
-        + weighted(fp.clone(), 29)
-        + weighted(fn_.clone(), 53)
-        + weighted(cross_entropy.clone(), 71);
-    let gradient = z.grad(&total.sum().backward()).unwrap();
+        let weights = Tensor::<3>::from_data(weights, &device).cast(sums.dtype());
+        total = total + (sums.clone() * weights).sum();
+    }
+    let gradient = z.grad(&total.backward()).unwrap();
     let values = |data: TensorData| data.iter::<f64>().collect::<Vec<_>>();
-    (
-        [tp, fp, fn_, cross_entropy, labelled].map(|sums| values(sums.into_data())),
-        values(gradient.into_data()),
-    )
+    sums.extend(constants);
+    Found {
+        sums: sums
+            .into_iter()
+            .map(|sums| values(sums.into_data()))
+            .collect(),
+        gradient: values(gradient.into_data()),
+    }
 }
 
-fn close(found: &[f64], expected: &[f64], what: &str) {
+fn close(found: &[f64], expected: &[f64], tolerance: f64, what: &str) {
     assert_eq!(found.len(), expected.len(), "{what}");
     let largest = expected.iter().fold(0.0f64, |a, b| a.max(b.abs()));
     for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
         let error = (found - expected).abs();
         assert!(
-            error <= 2e-6 * expected.abs() + 1e-6 * largest.min(1.0),
+            error <= tolerance * (expected.abs() + 0.5 * largest.min(1.0)),
             "{what} at {i}: {found} instead of {expected}"
         );
     }
 }
 
+fn modes() -> Vec<StatisticsOptions> {
+    let base = StatisticsOptions::new().with_ignore_index(Some(0));
+    let sigmoid = base.with_activation(Activation::Sigmoid);
+    vec![
+        base,
+        base.with_further(2.0),
+        sigmoid.with_further(2.0),
+        sigmoid.with_further(1.5),
+    ]
+}
+
 #[test]
 fn wgpu_equals_the_plain_operations_and_repeats_its_bits() {
-    let device = match Device::wgpu_options().init() {
-        Ok(device) => device,
-        Err(error) => {
-            assert!(
-                std::env::var_os("ARL_EXPECT_WGPU").is_none(),
-                "no WGPU adapter: {error}"
-            );
-            println!("skipped: no WGPU adapter ({error})");
-            return;
-        }
+    let Some(device) = common::wgpu() else {
+        return;
     };
     let cases = [
-        ([1, 2, 4, 4, 6], RegionGrid::size([2, 2, 2])),
-        ([2, 3, 5, 7, 9], RegionGrid::size([2, 3, 4])),
-        ([2, 5, 3, 6, 40], RegionGrid::count([2, 4, 7])),
-        ([1, 128, 2, 3, 17], RegionGrid::WHOLE),
-        ([1, 1, 2, 2, 2], RegionGrid::size([1, 1, 1])),
+        ([1, 2, 4, 4, 6], RegionGrid::size([2, 2, 2]), 4),
+        ([2, 3, 5, 7, 9], RegionGrid::size([2, 3, 4]), 4),
+        ([2, 5, 3, 6, 40], RegionGrid::count([2, 4, 7]), 4),
+        ([1, 128, 2, 3, 17], RegionGrid::WHOLE, 4),
+        ([1, 1, 2, 2, 2], RegionGrid::size([1, 1, 1]), 4),
         // A region of several slices that the last one does not fill.
-        ([1, 3, 29, 31, 33], RegionGrid::WHOLE),
+        ([1, 3, 29, 31, 33], RegionGrid::WHOLE, 2),
         // More cubes than one axis of a launch takes.
-        ([2, 3, 24, 25, 26], RegionGrid::size([1, 1, 1])),
+        ([2, 3, 24, 25, 26], RegionGrid::size([1, 1, 1]), 1),
     ];
-    for (shape, grid) in cases {
-        let what = format!("{shape:?} {grid:?}");
-        let (sums, gradient) = run(&device, DType::F32, shape, grid, false);
-        let (expected, expected_gradient) = run(&Device::flex(), DType::F64, shape, grid, true);
-        let names = ["TP", "FP", "FN", "cross entropy", "labelled"];
-        for ((sums, expected), name) in sums.iter().zip(&expected).zip(names) {
-            close(sums, expected, &format!("{name} of {what}"));
+    let cpu = Device::flex();
+    for (shape, grid, modes_to_try) in cases {
+        for options in modes().into_iter().take(modes_to_try) {
+            for with_shares in [false, true] {
+                let target = |device: &Device| match with_shares {
+                    true => shares(shape, device),
+                    false => class_indices(shape, DType::I32, device),
+                };
+                let what = format!("{shape:?} {grid:?} {options:?}, shares: {with_shares}");
+                let expected = run(&cpu, DType::F64, shape, target(&cpu), grid, &options);
+                let once = || run(&device, DType::F32, shape, target(&device), grid, &options);
+                let found = once();
+                for (i, (sums, expected)) in found.sums.iter().zip(&expected.sums).enumerate() {
+                    close(sums, expected, 3e-6, &format!("sum {i} of {what}"));
+                }
+                close(
+                    &found.gradient,
+                    &expected.gradient,
+                    3e-6,
+                    &format!("gradient of {what}"),
+                );
+                let again = once();
+                assert!(
+                    again.sums == found.sums && again.gradient == found.gradient,
+                    "{what} does not repeat"
+                );
+            }
         }
-        close(
-            &gradient,
-            &expected_gradient,
-            &format!("gradient of {what}"),
-        );
-        let again = run(&device, DType::F32, shape, grid, false);
-        assert!(again == (sums, gradient), "{what} does not repeat");
     }
+}
+
+#[test]
+fn wgpu_reads_half_precision_and_small_labels() {
+    let Some(device) = common::wgpu() else {
+        return;
+    };
+    let (shape, grid) = ([2, 3, 5, 7, 9], RegionGrid::size([2, 3, 4]));
+    let cpu = Device::flex();
+    let types = [(DType::F16, 1e-3), (DType::BF16, 8e-3)];
+    let types: Vec<_> = types
+        .into_iter()
+        .filter(|(dtype, _)| device.supports_dtype(*dtype))
+        .collect();
+    println!("half precision on this device: {types:?}");
+    for options in modes() {
+        let target = |device: &Device| class_indices(shape, DType::I32, device);
+        let expected = run(&cpu, DType::F64, shape, target(&cpu), grid, &options);
+        for (dtype, tolerance) in &types {
+            let found = run(&device, *dtype, shape, target(&device), grid, &options);
+            for (i, (sums, expected)) in found.sums.iter().zip(&expected.sums).enumerate() {
+                close(
+                    sums,
+                    expected,
+                    3e-6,
+                    &format!("sum {i} of {dtype:?} {options:?}"),
+                );
+            }
+            let what = format!("gradient of {dtype:?} {options:?}");
+            close(&found.gradient, &expected.gradient, *tolerance, &what);
+        }
+        for dtype in [DType::U32, DType::I8, DType::I64] {
+            if !device.supports_dtype(dtype) {
+                continue;
+            }
+            let target = class_indices(shape, dtype, &device);
+            let found = run(&device, DType::F32, shape, target, grid, &options);
+            for (i, (sums, expected)) in found.sums.iter().zip(&expected.sums).enumerate() {
+                close(
+                    sums,
+                    expected,
+                    3e-6,
+                    &format!("sum {i} of {dtype:?} labels"),
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn wgpu_finds_the_hardest_voxels() {
+    let Some(device) = common::wgpu() else {
+        return;
+    };
+    let loss = TopKCrossEntropyLossConfig::new()
+        .with_share(0.2)
+        .with_ignore_index(Some(0))
+        .init();
+    let shape = [2, 3, 5, 7, 9];
+    let value = |device: &Device| {
+        // No two voxels alike, so that all devices choose the same.
+        let z = (0..shape.iter().product::<usize>()).map(|i| (i as f32 * 1.7).sin() * 3.0);
+        let z = Tensor::<5>::from_data(TensorData::new(z.collect(), shape), device);
+        let target = class_indices(shape, DType::I32, device);
+        loss.forward(z, target).into_scalar::<f32>()
+    };
+    let (found, expected) = (value(&device), value(&Device::flex()));
+    assert!((found / expected - 1.0).abs() < 2e-6, "{found} {expected}");
 }

@@ -1,63 +1,46 @@
-use crate::weights::{check_class_weights, class_weight_tensor};
-use crate::{LossError, RegionGrid, RegionStatistics, region_statistics};
+use crate::reduction::Losses;
+use crate::scoring::{Scoring, above_zero, check_option, forward};
+use crate::{
+    Activation, Logits, LossError, RegionGrid, RegionReduction, RegionStatistics,
+    StatisticsOptions, Target,
+};
 use burn::config::Config;
 use burn::prelude::*;
 use serde::{Deserialize, Serialize};
-use std::fmt;
-use std::str::FromStr;
 
-/// How the losses of the regions of one image and class become one number.
+/// What a region without any voxel of a class costs that class.
 ///
-/// As text: `mean`, `sum`, `present`.
+/// The published index saturates there: TP and FN are 0, so that the loss `1 − s/((a+b)·FP + s)` is all but 1 as soon as
+/// FP, the mean probability over the region, is well above `s`, and its slope all but 0. A confident false positive is then
+/// hardly pushed down by its own class. With mean probability `p` over the region and `s` = 1e-5 (`a` = 0.3, `b` = 0.4),
+/// the derivative to the logit of a sigmoid is:
+///
+/// | `p` | as published | `smooth` = 0.01 | `smooth` = 0.1 | false positives |
+/// |---|---|---|---|---|
+/// | 0.0001 | 0.109 | 0.00690 | 0.000699 | 0.0001 |
+/// | 0.001 | 0.0139 | 0.0611 | 0.00690 | 0.000999 |
+/// | 0.01 | 0.00141 | 0.240 | 0.0605 | 0.0099 |
+/// | 0.1 | 0.000129 | 0.0984 | 0.218 | 0.09 |
+/// | 0.5 | 0.0000143 | 0.0135 | 0.0864 | 0.25 |
+/// | 0.9 | 0.00000159 | 0.00154 | 0.0118 | 0.09 |
+///
+/// (A larger `smooth` also blurs the regions that do have the class, where `smooth` of the region's voxels count as
+/// right whatever they are.)
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum RegionReduction {
-    /// Mean over regions (and over images and classes). The value does not depend on how many regions there are.
+pub enum EmptyRegions {
+    /// The index, as published.
     #[default]
-    Mean,
-    /// Sum over regions, then the mean over images and classes, as the paper's text reads.
-    Sum,
-    /// Mean over the regions in which the class occurs, then over the classes (and images) that occur.
-    ///
-    /// With many classes, nearly all pairs of class and region are empty and already right; in a plain mean they
-    /// take most of the weight. Here a class of one region counts as much as one that fills the volume. A false
-    /// positive in a region that lacks the class counts where it is a false negative of the true class: without
-    /// background, not at all where that is the true class, so that cross entropy is needed beside it.
-    Present,
-}
-
-impl RegionReduction {
-    /// The names that [`FromStr`] reads and [`Display`](fmt::Display) writes.
-    pub const NAMES: [&str; 3] = ["mean", "sum", "present"];
-
-    /// The name.
-    pub const fn name(self) -> &'static str {
-        Self::NAMES[self as usize]
-    }
-}
-
-impl fmt::Display for RegionReduction {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-impl FromStr for RegionReduction {
-    type Err = LossError;
-
-    fn from_str(name: &str) -> Result<Self, LossError> {
-        let all = [Self::Mean, Self::Sum, Self::Present];
-        let found = all.into_iter().find(|reduction| reduction.name() == name);
-        found.ok_or_else(|| LossError::UnknownReduction {
-            name: name.to_owned(),
-            known: Self::NAMES.join(", "),
-        })
-    }
+    Index,
+    /// The share of the region's voxels that the class is wrongly given: FP, the mean probability. Its slope is the same
+    /// at every FP. With [`RegionReduction::Present`], which otherwise leaves these regions out, they are added to the
+    /// regions that have the class and do not count in the mean's denominator.
+    FalsePositives,
 }
 
 /// Options of the adaptive region-specific loss (Chen et al., TPAMI 45(11), 2023).
 ///
-/// For each image, class and region, with TP, FP and FN as means over the region's labelled voxels:
+/// For each image, class and region, with TP, FP and FN as means over the region's voxels that count:
 ///
 /// ```text
 /// alpha = a + b·(FP+s)/(FP+FN+s)      beta = a + b·(FN+s)/(FP+FN+s)
@@ -77,8 +60,11 @@ pub struct AdaptiveRegionLossConfig {
     /// `s` above. Errors much smaller than this share of a region's voxels count as none.
     #[config(default = 1e-5)]
     pub smooth: f64,
+    /// How logits become probabilities.
+    #[config(default = "Activation::Softmax")]
+    pub activation: Activation,
     /// Whether class 0 is scored. Without it, and without cross entropy beside it, a confident false positive
-    /// in a region that lacks the class is hardly pushed at all.
+    /// in a region that lacks the class is hardly pushed at all; see [`EmptyRegions`].
     #[config(default = true)]
     pub include_background: bool,
     /// Merge the images of a batch before the loss, region by region, instead of scoring each image.
@@ -87,10 +73,13 @@ pub struct AdaptiveRegionLossConfig {
     /// How regions are put together.
     #[config(default = "RegionReduction::Mean")]
     pub reduction: RegionReduction,
+    /// What a region costs the classes that it lacks.
+    #[config(default = "EmptyRegions::Index")]
+    pub empty_regions: EmptyRegions,
     /// Treat alpha and beta as constants in the backward pass: same value, other gradient.
     #[config(default = false)]
     pub detach_coefficients: bool,
-    /// A label whose voxels count nowhere. Labels outside `0..C` never count.
+    /// A label whose voxels count nowhere. Labels that are no class never count.
     #[config(default = "None")]
     pub ignore_index: Option<i64>,
     /// One weight per class, background included; the loss is the weighted mean over classes.
@@ -113,25 +102,28 @@ impl Default for AdaptiveRegionLossConfig {
     }
 }
 
-/// The adaptive region-specific loss; see [`AdaptiveRegionLossConfig`].
+/// The adaptive region-specific loss; see [`AdaptiveRegionLossConfig`]. From 0 (perfect) to 1 for each region: with most
+/// regions empty, expect values far above those of Dice at first.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AdaptiveRegionLoss {
     config: AdaptiveRegionLossConfig,
 }
 
+forward!(AdaptiveRegionLoss);
+
 /// The loss, region by region: each tensor is `[N, C, K]`, without gradient. `N` is 1 with `batch`, and `C` is
-/// one less without background. Regions without a labelled voxel read 0.
+/// one less without background. Regions without a voxel that counts read 0.
 #[derive(Debug, Clone)]
 pub struct RegionReport {
     /// Weight of false positives.
     pub alpha: Tensor<3>,
     /// Weight of false negatives.
     pub beta: Tensor<3>,
-    /// True positives, mean over the region's labelled voxels.
+    /// True positives, mean over the region's voxels that count.
     pub tp: Tensor<3>,
-    /// False positives, mean over the region's labelled voxels.
+    /// False positives, mean over the region's voxels that count.
     pub fp: Tensor<3>,
-    /// False negatives, mean over the region's labelled voxels.
+    /// False negatives, mean over the region's voxels that count.
     pub fn_: Tensor<3>,
     /// Loss of the region.
     pub loss: Tensor<3>,
@@ -140,9 +132,9 @@ pub struct RegionReport {
 /// What [`AdaptiveRegionLoss::score`] finds.
 struct Scores {
     report: RegionReport,
-    /// 1 where the region has a labelled voxel, `[N, 1, K]`.
+    /// 1 where the region has a voxel that counts.
     present: Tensor<3>,
-    /// 1 where the region has a voxel of the class, `[N, C, K]`.
+    /// 1 where the region has some of the class, `[N, C, K]`.
     occurs: Tensor<3>,
 }
 
@@ -152,68 +144,25 @@ impl AdaptiveRegionLoss {
         &self.config
     }
 
-    /// Loss of `logits` `[N, C, D, H, W]` against class indices `labels` `[N, D, H, W]`.
-    ///
-    /// # Panics
-    /// Where [`try_forward`](Self::try_forward) returns an error.
-    pub fn forward(&self, logits: Tensor<5>, labels: Tensor<4, Int>) -> Tensor<1> {
-        self.try_forward(logits, labels)
-            .unwrap_or_else(|error| panic!("{error}"))
-    }
-
-    /// As [`forward`](Self::forward), with wrong input as an error.
+    /// The loss of statistics over its regions (or, if it has one region, over any), so that several losses can share one
+    /// pass.
     ///
     /// # Errors
-    /// Shapes that do not fit, a region grid that does not fit the volume, a wrong number of class weights.
-    pub fn try_forward(
-        &self,
-        logits: Tensor<5>,
-        labels: Tensor<4, Int>,
-    ) -> Result<Tensor<1>, LossError> {
-        let statistics = self.statistics(logits, labels)?;
-        self.from_statistics(&statistics)
-    }
-
-    /// The loss of statistics taken over any regions, so that several losses can share one pass.
-    ///
-    /// # Errors
-    /// A wrong number of class weights, or nothing but background to score.
+    /// A wrong number of class weights, nothing but background to score, an option out of its range.
     pub fn from_statistics(&self, statistics: &RegionStatistics) -> Result<Tensor<1>, LossError> {
-        let classes = statistics.tp.dims()[1];
-        check_class_weights(
-            self.config.class_weights.as_deref(),
-            classes,
-            self.config.include_background,
-        )?;
         let Scores {
             report,
             present,
             occurs,
-        } = self.score(statistics);
-        let [n, c, _] = report.loss.dims();
-
-        let weights = match &self.config.class_weights {
-            Some(weights) if self.config.include_background => weights.clone(),
-            Some(weights) => weights[1..].to_vec(),
-            None => vec![1.0; c],
+        } = self.score(statistics)?;
+        let weights = self.scoring().weights(&report.loss);
+        let losses = Losses {
+            loss: report.loss,
+            present,
+            occurs,
+            add_empty: self.config.empty_regions == EmptyRegions::FalsePositives,
         };
-        let weight_sum = f64::from(weights.iter().sum::<f32>());
-        let weights = class_weight_tensor(&weights, &report.loss);
-        Ok(match self.config.reduction {
-            RegionReduction::Mean => {
-                let total = (report.loss * weights).sum();
-                total / (present.sum() * weight_sum).clamp_min(1e-12)
-            }
-            RegionReduction::Sum => {
-                (report.loss * weights).sum() / (n as f64 * weight_sum).max(1e-12)
-            }
-            RegionReduction::Present => {
-                let regions = occurs.clone().sum_dim(2);
-                let classes = regions.clone().clamp_max(1.0) * weights;
-                let mean = (report.loss * occurs).sum_dim(2) / regions.clamp_min(1.0);
-                (mean * classes.clone()).sum() / classes.sum().clamp_min(1e-12)
-            }
-        })
+        Ok(losses.reduce(self.config.reduction, weights))
     }
 
     /// Alpha, beta, the statistics and the loss of each region, without gradient: for pictures and diagnosis.
@@ -222,53 +171,58 @@ impl AdaptiveRegionLoss {
     /// As [`try_forward`](Self::try_forward).
     pub fn region_report(
         &self,
-        logits: Tensor<5>,
-        labels: Tensor<4, Int>,
+        logits: impl Into<Logits>,
+        target: impl Into<Target>,
     ) -> Result<RegionReport, LossError> {
-        let statistics = self.statistics(logits.detach(), labels)?;
-        check_class_weights(
-            None,
-            statistics.tp.dims()[1],
-            self.config.include_background,
-        )?;
-        Ok(self.score(&statistics).report)
+        let Logits(logits) = logits.into();
+        let statistics = self.statistics(Logits(logits.detach()), target.into())?;
+        Ok(self.score(&statistics)?.report)
     }
 
-    fn statistics(
-        &self,
-        logits: Tensor<5>,
-        labels: Tensor<4, Int>,
-    ) -> Result<RegionStatistics, LossError> {
-        let [_, _, d, h, w] = logits.dims();
-        let regions = self.config.regions.regions([d, h, w])?;
-        region_statistics(logits, labels, &regions, self.config.ignore_index)
+    pub(crate) fn regions(&self) -> RegionGrid {
+        self.config.regions
     }
 
-    fn score(&self, statistics: &RegionStatistics) -> Scores {
+    pub(crate) fn statistics_options(&self) -> StatisticsOptions {
+        StatisticsOptions::new()
+            .with_activation(self.config.activation)
+            .with_ignore_index(self.config.ignore_index)
+    }
+
+    fn unreduced(&self, statistics: &RegionStatistics) -> Result<Tensor<3>, LossError> {
+        Ok(self.score(statistics)?.report.loss)
+    }
+
+    fn scoring(&self) -> Scoring<'_> {
+        Scoring {
+            regions: self.config.regions,
+            activation: self.config.activation,
+            include_background: self.config.include_background,
+            batch: self.config.batch,
+            reduction: self.config.reduction,
+            class_weights: self.config.class_weights.as_deref(),
+        }
+    }
+
+    fn score(&self, statistics: &RegionStatistics) -> Result<Scores, LossError> {
         let AdaptiveRegionLossConfig {
             a, b, smooth: s, ..
         } = self.config;
-        let images = statistics.tp.dims()[0] as f64;
-        let voxels = statistics.voxels();
-        let mut statistics = statistics.clone();
-        if !self.config.include_background {
-            statistics = statistics.without_background();
-        }
-        // Where nothing is ignored, a merged mean is the sum of the images' means, as in the public implementation.
-        let (voxels, scale) = if self.config.batch {
-            statistics = statistics.merge_images();
-            (voxels.sum_dim(0), images)
-        } else {
-            (voxels, 1.0)
+        check_option("a", a, "0 or more", |a| a >= 0.0)?;
+        check_option("b", b, "0 or more", |b| b >= 0.0)?;
+        check_option("smooth", s, "above 0", |s| s > 0.0)?;
+        let images = match self.config.batch {
+            // Where nothing is ignored, a merged mean is the sum of the images' means, as in the public implementation.
+            true => statistics.tp.dims()[0] as f64,
+            false => 1.0,
         };
-        let present = voxels.clone().clamp_max(1.0);
-        let per_voxel = voxels.clamp_min(1.0).recip() * scale;
+        let selected = self.scoring().select(statistics)?;
+        let present = above_zero(selected.voxels.clone());
+        let occurs = above_zero(selected.labelled);
+        // Shares of soft targets may leave less than a voxel.
+        let per_voxel = selected.voxels.clamp_min(1.0).recip() * images;
         let mean = |sums: Tensor<3>| sums * per_voxel.clone();
-        let (tp, fp, fn_) = (
-            mean(statistics.tp),
-            mean(statistics.fp),
-            mean(statistics.fn_),
-        );
+        let (tp, fp, fn_) = (mean(selected.tp), mean(selected.fp), mean(selected.fn_));
 
         let errors = fp.clone() + fn_.clone() + s;
         let mut alpha = (fp.clone() + s) / errors.clone() * b + a;
@@ -279,9 +233,13 @@ impl AdaptiveRegionLoss {
         }
         // 1 − (TP+s)/(TP+E+s) = E/(TP+E+s), which keeps its digits where the loss is small.
         let penalty = alpha.clone() * fp.clone() + beta.clone() * fn_.clone();
-        let loss = penalty.clone() / (tp.clone() + penalty + s) * present.clone();
+        let mut loss = penalty.clone() / (tp.clone() + penalty + s) * present.clone();
+        if self.config.empty_regions == EmptyRegions::FalsePositives {
+            let empty = -occurs.clone() + 1.0;
+            loss = loss * occurs.clone() + fp.clone() / images * empty;
+        }
         let (alpha, beta) = (alpha * present.clone(), beta * present.clone());
-        Scores {
+        Ok(Scores {
             report: RegionReport {
                 alpha,
                 beta,
@@ -291,7 +249,7 @@ impl AdaptiveRegionLoss {
                 loss,
             },
             present,
-            occurs: statistics.labelled.clamp_max(1.0),
-        }
+            occurs,
+        })
     }
 }

@@ -1,15 +1,26 @@
+use crate::scoring::check_option;
 use crate::weights::{check_class_weights, class_weight_tensor};
-use crate::{LossError, RegionGrid, RegionStatistics, region_statistics};
+use crate::{
+    Activation, Logits, LossError, RegionGrid, RegionStatistics, StatisticsOptions, Target, plain,
+    region_statistics,
+};
 use burn::config::Config;
 use burn::prelude::*;
 
-/// Options of the cross entropy: the mean of `−ln p` of the true class over all labelled voxels of the batch.
+/// Options of the cross entropy: the mean over the voxels that count, weighted by the class of each. With sigmoid the binary
+/// cross entropy, the mean over voxels and classes.
 #[derive(Config, Debug, PartialEq)]
 pub struct CrossEntropyLossConfig {
-    /// A label whose voxels count nowhere. Labels outside `0..C` never count.
+    /// How logits become probabilities.
+    #[config(default = "Activation::Softmax")]
+    pub activation: Activation,
+    /// This much of each voxel's label is spread over all classes, as PyTorch's option of that name. Softmax only.
+    #[config(default = 0.0)]
+    pub label_smoothing: f64,
+    /// A label whose voxels count nowhere. Labels that are no class never count.
     #[config(default = "None")]
     pub ignore_index: Option<i64>,
-    /// One weight per class; the loss is then the weighted mean over voxels, as in PyTorch.
+    /// One weight per class, background included.
     #[config(default = "None")]
     pub class_weights: Option<Vec<f32>>,
 }
@@ -29,50 +40,110 @@ impl Default for CrossEntropyLossConfig {
     }
 }
 
-/// Cross entropy over the labelled voxels, 0 where there are none; see [`CrossEntropyLossConfig`].
+/// Cross entropy over the voxels that count, 0 where there are none; see [`CrossEntropyLossConfig`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct CrossEntropyLoss {
     config: CrossEntropyLossConfig,
 }
 
 impl CrossEntropyLoss {
-    /// Loss of `logits` `[N, C, D, H, W]` against class indices `labels` `[N, D, H, W]`.
+    /// The options.
+    pub fn config(&self) -> &CrossEntropyLossConfig {
+        &self.config
+    }
+
+    /// Loss of `logits` `[N, C, D, H, W]` (or `[N, C, H, W]`) against class indices `[N, D, H, W]` or shares
+    /// `[N, C, D, H, W]`; see [`Target`].
     ///
     /// # Panics
     /// Where [`try_forward`](Self::try_forward) returns an error.
-    pub fn forward(&self, logits: Tensor<5>, labels: Tensor<4, Int>) -> Tensor<1> {
-        self.try_forward(logits, labels)
+    pub fn forward(&self, logits: impl Into<Logits>, target: impl Into<Target>) -> Tensor<1> {
+        self.try_forward(logits, target)
             .unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// As [`forward`](Self::forward), with wrong input as an error.
     ///
     /// # Errors
-    /// Shapes that do not fit, or a wrong number of class weights.
+    /// Shapes that do not fit, a wrong number of class weights, or label smoothing out of 0 to 1 or with sigmoid.
     pub fn try_forward(
         &self,
-        logits: Tensor<5>,
-        labels: Tensor<4, Int>,
+        logits: impl Into<Logits>,
+        target: impl Into<Target>,
     ) -> Result<Tensor<1>, LossError> {
+        let Logits(logits) = logits.into();
         let [_, _, d, h, w] = logits.dims();
         let regions = RegionGrid::WHOLE.regions([d, h, w])?;
-        let statistics = region_statistics(logits, labels, &regions, self.config.ignore_index)?;
+        let statistics = region_statistics(logits, target, &regions, &self.statistics_options())?;
         self.from_statistics(&statistics)
+    }
+
+    /// The cross entropy of each voxel and class, `[N, C, D, H, W]`, unweighted and 0 where it does not count. In plain tensor
+    /// operations: it takes several tensors of the size of the logits.
+    ///
+    /// # Errors
+    /// Shapes that do not fit, or label smoothing, which this does not have.
+    pub fn try_forward_no_reduction(
+        &self,
+        logits: impl Into<Logits>,
+        target: impl Into<Target>,
+    ) -> Result<Tensor<5>, LossError> {
+        let (Logits(logits), target) = (logits.into(), target.into());
+        let (options, [_, _, d, h, w]) = (self.statistics_options(), logits.dims());
+        let regions = RegionGrid::WHOLE.regions([d, h, w])?;
+        crate::region_statistics::check(&logits, &target, &regions, &options)?;
+        if self.config.label_smoothing != 0.0 {
+            return Err(LossError::Unsupported {
+                loss: "cross entropy without reduction",
+                needs: "label_smoothing = 0",
+            });
+        }
+        Ok(plain::cross_entropy(logits, target, &options))
     }
 
     /// The loss of statistics taken over any regions, so that several losses can share one pass.
     ///
     /// # Errors
-    /// A wrong number of class weights.
+    /// A wrong number of class weights, label smoothing out of 0 to 1 or with sigmoid, or statistics without the further
+    /// ones where they are needed (for label smoothing and sigmoid).
     pub fn from_statistics(&self, statistics: &RegionStatistics) -> Result<Tensor<1>, LossError> {
+        let smoothing = self.config.label_smoothing;
+        check_option("label_smoothing", smoothing, "from 0 to 1", |smoothing| {
+            (0.0..=1.0).contains(&smoothing)
+        })?;
+        let sigmoid = self.config.activation == Activation::Sigmoid;
+        if sigmoid && smoothing != 0.0 {
+            return Err(LossError::Unsupported {
+                loss: "label smoothing",
+                needs: "softmax",
+            });
+        }
         let mut entropy = statistics.cross_entropy.clone();
+        let [_, classes, _] = entropy.dims();
         let mut weight = statistics.labelled.clone();
+        if sigmoid {
+            entropy = entropy + statistics.require_further()?.other_entropy.clone();
+            weight = statistics.voxels.clone();
+        } else if smoothing != 0.0 {
+            let spread = statistics.require_further()?.other_entropy.clone();
+            entropy = entropy * (1.0 - smoothing) + spread * (smoothing / classes as f64);
+        }
         if let Some(weights) = &self.config.class_weights {
-            check_class_weights(Some(weights), entropy.dims()[1], true)?;
+            check_class_weights(Some(weights), classes, true)?;
             let weights = class_weight_tensor(weights, &entropy);
             entropy = entropy * weights.clone();
             weight = weight * weights;
         }
         Ok(entropy.sum() / weight.sum().clamp_min(1e-12))
+    }
+
+    pub(crate) fn statistics_options(&self) -> StatisticsOptions {
+        let options = StatisticsOptions::new()
+            .with_activation(self.config.activation)
+            .with_ignore_index(self.config.ignore_index);
+        match self.config.label_smoothing {
+            0.0 => options,
+            _ => options.with_further(options.focal_gamma),
+        }
     }
 }

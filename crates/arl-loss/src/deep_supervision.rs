@@ -1,6 +1,5 @@
-use crate::{Loss, LossConfig, LossError, RegionStatistics};
+use crate::{Logits, Loss, LossConfig, LossError, RegionStatistics, Target};
 use burn::prelude::*;
-use burn::tensor::TensorData;
 
 /// One loss on several outputs of a network, finest first.
 ///
@@ -34,13 +33,17 @@ impl DeepSupervision {
         &self.loss
     }
 
-    /// Weighted loss of `outputs` (each `[N, C, d, h, w]`, finest first) against class indices `labels`
-    /// `[N, D, H, W]`.
+    /// Weighted loss of `outputs` (each `[N, C, d, h, w]`, or `[N, C, h, w]`, finest first) against class indices
+    /// `[N, D, H, W]` or shares `[N, C, D, H, W]`; see [`Target`].
     ///
     /// # Panics
     /// Where [`try_forward`](Self::try_forward) returns an error.
-    pub fn forward(&self, outputs: Vec<Tensor<5>>, labels: Tensor<4, Int>) -> Tensor<1> {
-        self.try_forward(outputs, labels)
+    pub fn forward<L: Into<Logits>>(
+        &self,
+        outputs: Vec<L>,
+        target: impl Into<Target>,
+    ) -> Tensor<1> {
+        self.try_forward(outputs, target)
             .unwrap_or_else(|error| panic!("{error}"))
     }
 
@@ -48,24 +51,33 @@ impl DeepSupervision {
     ///
     /// # Errors
     /// No output, a wrong number of weights, or what the loss itself refuses.
-    pub fn try_forward(
+    pub fn try_forward<L: Into<Logits>>(
         &self,
-        outputs: Vec<Tensor<5>>,
-        labels: Tensor<4, Int>,
+        outputs: Vec<L>,
+        target: impl Into<Target>,
     ) -> Result<Tensor<1>, LossError> {
-        Ok(self.try_forward_with_statistics(outputs, labels)?.0)
+        Ok(self.weighted(outputs, target.into())?.0)
     }
 
     /// As [`try_forward`](Self::try_forward), with the statistics of the finest output that has a weight, over the
-    /// regions of the loss: what a training can show without another pass.
+    /// regions of the loss's first term that is computed from statistics: what a training can show without another pass.
     ///
     /// # Errors
-    /// As [`try_forward`](Self::try_forward).
-    pub fn try_forward_with_statistics(
+    /// As [`try_forward`](Self::try_forward), and where no term is computed from statistics.
+    pub fn try_forward_with_statistics<L: Into<Logits>>(
         &self,
-        outputs: Vec<Tensor<5>>,
-        labels: Tensor<4, Int>,
+        outputs: Vec<L>,
+        target: impl Into<Target>,
     ) -> Result<(Tensor<1>, RegionStatistics), LossError> {
+        let (loss, statistics) = self.weighted(outputs, target.into())?;
+        Ok((loss, statistics.ok_or(LossError::NoTerms)?))
+    }
+
+    fn weighted<L: Into<Logits>>(
+        &self,
+        outputs: Vec<L>,
+        target: Target,
+    ) -> Result<(Tensor<1>, Option<RegionStatistics>), LossError> {
         if outputs.is_empty() {
             return Err(LossError::NoOutputs);
         }
@@ -73,8 +85,6 @@ impl DeepSupervision {
             Some(weights) => weights.clone(),
             None => scale_weights(outputs.len()),
         };
-        let [_, d, h, w] = labels.dims();
-        let regions = self.loss.regions([d, h, w])?;
         let wrong_weights = LossError::ScaleWeights {
             given: weights.len(),
             outputs: outputs.len(),
@@ -82,16 +92,16 @@ impl DeepSupervision {
         if weights.len() != outputs.len() {
             return Err(wrong_weights);
         }
-        let mut found: Option<(Tensor<1>, RegionStatistics)> = None;
+        let full = target.volume();
+        let mut found: Option<(Tensor<1>, Option<RegionStatistics>)> = None;
         for (output, weight) in outputs.into_iter().zip(weights) {
             if weight == 0.0 {
                 continue;
             }
+            let Logits(output) = output.into();
             let [_, _, d, h, w] = output.dims();
-            let scaled_labels = nearest_labels(labels.clone(), [d, h, w]);
-            let (term, statistics) =
-                self.loss
-                    .forward_regions(output, scaled_labels, &regions.rescaled([d, h, w]))?;
+            let scaled = target.clone().nearest([d, h, w]);
+            let (term, statistics) = self.loss.forward_scaled(Logits(output), scaled, full)?;
             let term = term * weight;
             found = Some(match found {
                 Some((total, finest)) => (total + term, finest),
@@ -110,24 +120,6 @@ fn scale_weights(outputs: usize) -> Vec<f64> {
     }
     let sum: f64 = weights.iter().sum();
     weights.iter().map(|weight| weight / sum).collect()
-}
-
-/// Labels `[N, D, H, W]` at another `shape`: each voxel takes the label at its centre.
-fn nearest_labels(mut labels: Tensor<4, Int>, shape: [usize; 3]) -> Tensor<4, Int> {
-    let device = labels.device();
-    for (axis, &new) in shape.iter().enumerate() {
-        let old = labels.dims()[axis + 1];
-        if old != new {
-            let index: Vec<i64> = (0..new)
-                .map(|i| ((2 * i + 1) * old / (2 * new)) as i64)
-                .collect();
-            labels = labels.select(
-                axis + 1,
-                Tensor::from_data(TensorData::new(index, [new]), &device),
-            );
-        }
-    }
-    labels
 }
 
 #[cfg(test)]

@@ -14,6 +14,51 @@ pub enum LossError {
         /// Shape of the labels.
         labels: [usize; 4],
     },
+    /// Logits and shares do not describe the same voxels and classes.
+    #[error(
+        "logits [N,C,D,H,W] = {logits:?} do not fit shares {shares:?}: the shapes must be equal"
+    )]
+    ShareShape {
+        /// Shape of the logits.
+        logits: [usize; 5],
+        /// Shape of the shares.
+        shares: [usize; 5],
+    },
+    /// Labels that are no class.
+    #[error(
+        "{count} labels are neither a class (0 to {last}) nor ignored; the first is {value} at [n,d,h,w] = {position:?}"
+    )]
+    Labels {
+        /// How many.
+        count: usize,
+        /// The last class.
+        last: usize,
+        /// The first of them.
+        value: i64,
+        /// Where that one is.
+        position: [usize; 4],
+    },
+    /// An option out of its range.
+    #[error("{name} is {value}: it must be {range}")]
+    Option {
+        /// The option.
+        name: &'static str,
+        /// Its value.
+        value: f64,
+        /// What it may be.
+        range: &'static str,
+    },
+    /// A target or an activation that the loss has no meaning for.
+    #[error("{loss} needs {needs}")]
+    Unsupported {
+        /// The loss or its option.
+        loss: &'static str,
+        /// What it needs.
+        needs: &'static str,
+    },
+    /// Statistics that lack what the loss needs.
+    #[error("this loss needs further statistics: take them with StatisticsOptions::with_further")]
+    FurtherStatistics,
     /// Regions of another volume.
     #[error(
         "logits [N,C,D,H,W] = {logits:?} do not fit regions of a volume [D,H,W] = {regions:?}: \
@@ -79,6 +124,11 @@ pub enum LossError {
         /// All names, separated by commas.
         known: String,
     },
+    /// A sum of losses without any.
+    #[error(
+        "a loss needs at least one term whose weight is not 0: add one with LossConfig::with_term"
+    )]
+    NoTerms,
     /// Deep supervision without any output.
     #[error("deep supervision needs at least one output of the network")]
     NoOutputs,

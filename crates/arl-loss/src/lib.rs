@@ -43,29 +43,51 @@
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+mod activation;
 mod adaptive_region;
-mod combined;
+mod criterion;
 mod cross_entropy;
 mod deep_supervision;
 mod dice;
 mod error;
+mod focal;
 #[cfg(any(feature = "flex", feature = "cubecl"))]
 mod fused;
+mod generalized_dice;
+mod labels;
+mod loss;
 mod plain;
+mod reduction;
 mod region_grid;
 mod region_statistics;
+mod scoring;
+mod target;
+mod top_k;
+mod tversky;
 mod weights;
 
 #[cfg(all(test, feature = "flex"))]
 mod tests;
 
+pub use activation::Activation;
 pub use adaptive_region::{
-    AdaptiveRegionLoss, AdaptiveRegionLossConfig, RegionReduction, RegionReport,
+    AdaptiveRegionLoss, AdaptiveRegionLossConfig, EmptyRegions, RegionReport,
 };
-pub use combined::{Loss, LossConfig, LossKind};
+pub use criterion::Criterion;
 pub use cross_entropy::{CrossEntropyLoss, CrossEntropyLossConfig};
 pub use deep_supervision::DeepSupervision;
 pub use dice::{DiceLoss, DiceLossConfig};
 pub use error::LossError;
+pub use focal::{FocalLoss, FocalLossConfig};
+pub use generalized_dice::{ClassBalance, GeneralizedDiceLoss, GeneralizedDiceLossConfig};
+pub use labels::check_labels;
+pub use loss::{Loss, LossConfig, LossKind, LossTerm};
+pub use reduction::RegionReduction;
 pub use region_grid::{RegionGrid, Regions};
-pub use region_statistics::{RegionStatistics, plain_region_statistics, region_statistics};
+pub use region_statistics::{
+    FurtherStatistics, RegionStatistics, StatisticsOptions, plain_region_statistics,
+    region_statistics,
+};
+pub use target::{Logits, Target};
+pub use top_k::{TopKCrossEntropyLoss, TopKCrossEntropyLossConfig};
+pub use tversky::{TverskyLoss, TverskyLossConfig};

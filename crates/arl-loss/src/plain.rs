@@ -1,48 +1,154 @@
 //! The region statistics in plain tensor operations: they run on every backend, are differentiated by Burn,
 //! and are what faster implementations are tested against.
 
-use crate::{RegionStatistics, Regions};
+use crate::region_statistics::first_label;
+use crate::{Activation, FurtherStatistics, RegionStatistics, Regions, StatisticsOptions, Target};
 use burn::prelude::*;
-use burn::tensor::{DType, TensorData, activation::log_softmax};
+use burn::tensor::activation::{log_sigmoid, log_softmax};
+use burn::tensor::{DType, IntDType, TensorData};
 
 pub(crate) fn region_statistics(
     logits: Tensor<5>,
-    labels: Tensor<4, Int>,
+    target: Target,
     regions: &Regions,
-    ignore_index: Option<i64>,
+    options: &StatisticsOptions,
 ) -> RegionStatistics {
-    let classes = logits.dims()[1];
-    let dtype = logits.dtype();
-    let device = logits.device();
-
-    // −1 is no class: an ignored voxel is 0 in every channel of the one-hot labels.
-    let labels: Tensor<5, Int> = labels.unsqueeze_dim(1);
-    let labels = match ignore_index {
-        Some(index) => {
-            let ignored = labels.clone().equal_elem(index);
-            labels.mask_fill(ignored, -1)
-        }
-        None => labels,
+    let (dtype, sigmoid) = (logits.dtype(), options.activation == Activation::Sigmoid);
+    let (g, counts) = shares(&logits, target, options);
+    // What does not count must not be a number's problem either: 0 times NaN is NaN.
+    let logits = logits.mask_fill(counts.clone().bool_not(), 0.0);
+    let valid = counts.float().cast(dtype);
+    let (log_p, log_q) = if sigmoid {
+        (log_sigmoid(logits.clone()), Some(log_sigmoid(-logits)))
+    } else {
+        (log_softmax(logits, 1), None)
     };
-    let class = Tensor::<1, Int>::arange(0..classes as i64, &device).reshape([1, classes, 1, 1, 1]);
-    let class = class.cast(labels.dtype());
-    let g = labels.clone().equal(class).float().cast(dtype);
+    let p = log_p.clone().exp();
+    let q = match &log_q {
+        Some(log_q) => log_q.clone().exp(),
+        None => -p.clone() + 1.0,
+    };
+    let not_g = valid.clone() - g.clone();
+    let sum = |x: Tensor<5>| region_sum(x, regions);
+    let voxels = match sigmoid {
+        true => sum(valid.clone()),
+        false => sum(valid.clone().narrow(1, 0, 1)),
+    };
+    let further = (sigmoid || options.further).then(|| {
+        let gamma = options.focal_gamma;
+        let focal = q.clone().powf_scalar(gamma) * log_p.clone() * g.clone();
+        let (other_entropy, focal) = match log_q {
+            Some(log_q) => {
+                let negative = log_q * not_g.clone();
+                let focal = focal + p.clone().powf_scalar(gamma) * negative.clone();
+                (-negative, focal)
+            }
+            None => (-log_p.clone() * valid.clone(), focal),
+        };
+        FurtherStatistics {
+            other_entropy: sum(other_entropy),
+            squares: sum(p.clone() * p.clone() * valid),
+            target_squares: sum(g.clone() * g.clone()),
+            focal: sum(-focal),
+        }
+    });
+    // Each sum adds up its own terms. FP = Σp − TP would lose its digits where FP is small.
+    RegionStatistics {
+        tp: sum(p.clone() * g.clone()),
+        fp: sum(p * not_g),
+        fn_: sum(q * g.clone()),
+        cross_entropy: sum(-log_p * g.clone()),
+        labelled: sum(g),
+        voxels,
+        further,
+    }
+}
+
+/// The share of each class in each voxel, 0 where it does not count, and what counts; `[N, C, D, H, W]` both.
+fn shares(
+    logits: &Tensor<5>,
+    target: Target,
+    options: &StatisticsOptions,
+) -> (Tensor<5>, Tensor<5, Bool>) {
+    let [n, classes, d, h, w] = logits.dims();
+    let (device, dtype) = (logits.device(), logits.dtype());
+    match target {
+        Target::Labels(labels) => {
+            let labels: Tensor<5, Int> = wide(labels).unsqueeze_dim(1);
+            let first = first_label(options.activation, classes);
+            let counts = label_counts(labels.clone(), first + classes as i64, options.ignore_index);
+            let class = Tensor::<1, Int>::arange(first..first + classes as i64, &device);
+            let class = class.reshape([1, classes, 1, 1, 1]).cast(labels.dtype());
+            let g = labels.equal(class).bool_and(counts.clone());
+            (g.float().cast(dtype), counts.expand([n, classes, d, h, w]))
+        }
+        Target::Shares(shares) => {
+            let shares = shares.detach().cast(dtype);
+            let counts = shares.clone().greater_equal_elem(0.0);
+            let counts = match options.activation {
+                Activation::Sigmoid => counts,
+                Activation::Softmax => counts.all_dim(1).expand([n, classes, d, h, w]),
+            };
+            (shares.mask_fill(counts.clone().bool_not(), 0.0), counts)
+        }
+    }
+}
+
+/// Small integers as i32, so that a number of classes or an ignored label beyond their range does not wrap.
+pub(crate) fn wide<const D: usize>(labels: Tensor<D, Int>) -> Tensor<D, Int> {
+    match labels.dtype() {
+        DType::I8 | DType::I16 | DType::U8 | DType::U16 => labels.cast(IntDType::I32),
+        _ => labels,
+    }
+}
+
+/// Where a label is a class and not ignored.
+pub(crate) fn label_counts<const D: usize>(
+    labels: Tensor<D, Int>,
+    end: i64,
+    ignore_index: Option<i64>,
+) -> Tensor<D, Bool> {
     let outside = labels
         .clone()
         .lower_elem(0)
-        .bool_or(labels.greater_equal_elem(classes as i64));
-    let valid = outside.bool_not().float().cast(dtype);
+        .bool_or(labels.clone().greater_equal_elem(end));
+    let outside = match ignore_index {
+        Some(index) => outside.bool_or(labels.equal_elem(index)),
+        None => outside,
+    };
+    outside.bool_not()
+}
 
-    let log_p = log_softmax(logits, 1);
-    let p = log_p.clone().exp();
-    // Each sum adds up its own terms. FP = Σp − TP would lose its digits where FP is small.
-    RegionStatistics {
-        tp: region_sum(p.clone() * g.clone(), regions),
-        fp: region_sum(p.clone() * (valid - g.clone()), regions),
-        fn_: region_sum((-p + 1.0) * g.clone(), regions),
-        cross_entropy: region_sum(-log_p * g.clone(), regions),
-        labelled: region_sum(g, regions),
+/// The cross entropy of each voxel and class, `[N, C, D, H, W]`, 0 where it does not count.
+pub(crate) fn cross_entropy(
+    logits: Tensor<5>,
+    target: Target,
+    options: &StatisticsOptions,
+) -> Tensor<5> {
+    let (g, counts) = shares(&logits, target, options);
+    let valid = counts.clone().float().cast(logits.dtype());
+    let logits = logits.mask_fill(counts.bool_not(), 0.0);
+    match options.activation {
+        Activation::Softmax => -log_softmax(logits, 1) * g,
+        Activation::Sigmoid => {
+            let negative = log_sigmoid(-logits.clone()) * (valid - g.clone());
+            -log_sigmoid(logits) * g - negative
+        }
     }
+}
+
+/// `−ln p` of each voxel's own class, `[N, D, H, W]`, 0 where it does not count.
+pub(crate) fn voxel_cross_entropy(
+    logits: Tensor<5>,
+    labels: Tensor<4, Int>,
+    ignore_index: Option<i64>,
+) -> Tensor<4> {
+    let labels = wide(labels);
+    let counts = label_counts(labels.clone(), logits.dims()[1] as i64, ignore_index);
+    let ignored = counts.bool_not();
+    let own = labels.mask_fill(ignored.clone(), 0).unsqueeze_dim::<5>(1);
+    let entropy = -log_softmax(logits, 1).gather(1, own).squeeze_dim::<4>(1);
+    entropy.mask_fill(ignored, 0.0)
 }
 
 /// `[N, C, D, H, W]` to `[N, C, K]`, one axis after the other. Rank stays at 4, which every backend takes,

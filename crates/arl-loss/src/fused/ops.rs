@@ -2,28 +2,58 @@
 
 use crate::Regions;
 use burn::backend::autodiff::{
-    Autodiff,
+    Autodiff, NodeId,
     checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
     grads::Gradients,
     ops::{Backward, Ops, OpsKind},
 };
 use burn::backend::tensor::{FloatTensor, IntTensor};
-use burn::backend::{Backend, backend_extension};
+use burn::backend::{AutodiffBackend, Backend, backend_extension};
 #[cfg(feature = "cubecl")]
-use burn::tensor::Shape;
+use burn::tensor::{DType, Shape};
 
-/// Positions in the leading dimension of the sums `[5, N, C, K]`.
+/// Positions in the leading dimension of the sums.
 pub(super) const TP: usize = 0;
 pub(super) const FP: usize = 1;
 pub(super) const FN: usize = 2;
 pub(super) const CE: usize = 3;
 pub(super) const LABELLED: usize = 4;
-pub(super) const SUMS: usize = 5;
+/// From here on in a general pass only.
+pub(super) const VOXELS: usize = 5;
+pub(super) const OTHER: usize = 6;
+pub(super) const SQUARES: usize = 7;
+pub(super) const TARGET_SQUARES: usize = 8;
+pub(super) const FOCAL: usize = 9;
+
+/// What a pass computes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Pass {
+    /// Sigmoid instead of softmax.
+    pub sigmoid: bool,
+    /// The label that does not count.
+    pub ignore_index: Option<i64>,
+    /// All sums, instead of the first five. Without it: softmax against class indices.
+    pub general: bool,
+    /// The exponent of the focal sum.
+    pub gamma: f32,
+}
+
+impl Pass {
+    /// How many sums.
+    pub(super) fn sums(&self) -> usize {
+        if self.general { 10 } else { 5 }
+    }
+
+    /// The label of channel 0.
+    pub(super) fn first_label(&self, classes: usize) -> i64 {
+        i64::from(self.sigmoid && classes == 1)
+    }
+}
 
 /// What fusion is told of the sums' shape.
 #[cfg(feature = "cubecl")]
-fn sums_shape(logits: &Shape, regions: &Regions) -> Shape {
-    Shape::from([SUMS, logits[0], logits[1], regions.len()])
+fn sums_shape(logits: &Shape, regions: &Regions, pass: &Pass) -> Shape {
+    Shape::from([pass.sums(), logits[0], logits[1], regions.len()])
 }
 
 /// Sums over regions, and their gradient.
@@ -34,40 +64,66 @@ fn sums_shape(logits: &Shape, regions: &Regions) -> Shape {
     Autodiff,
 )]
 pub trait RegionOps: Backend {
-    /// Logits `[N, C, D, H, W]` (f32) and labels `[N, D, H, W]` (i32) to the sums `[5, N, C, K]`, in the order of the
-    /// constants above.
-    #[fusion(dtype = logits, shape = sums_shape(logits, regions))]
+    /// Logits `[N, C, D, H, W]` (f32, f16 or bf16) and class indices `[N, D, H, W]` (any integers) to the sums
+    /// `[5 or 10, N, C, K]` (f32), in the order of the constants above.
+    #[fusion(dtype = DType::F32, shape = sums_shape(logits, regions, pass))]
     fn region_sums(
         logits: FloatTensor<Self>,
         labels: IntTensor<Self>,
         regions: Regions,
-        ignore_index: Option<i32>,
+        pass: Pass,
     ) -> FloatTensor<Self>;
 
-    /// The gradient with respect to the logits, from that with respect to the sums.
+    /// The gradient with respect to the logits, in their type, from that with respect to the sums.
     #[fusion(dtype = logits, shape = logits)]
     fn region_sums_backward(
         logits: FloatTensor<Self>,
         labels: IntTensor<Self>,
         gradient: FloatTensor<Self>,
         regions: Regions,
-        ignore_index: Option<i32>,
+        pass: Pass,
+    ) -> FloatTensor<Self>;
+
+    /// As `region_sums`, with shares `[N, C, D, H, W]` (f32) in place of labels.
+    #[fusion(dtype = DType::F32, shape = sums_shape(logits, regions, pass))]
+    fn share_sums(
+        logits: FloatTensor<Self>,
+        shares: FloatTensor<Self>,
+        regions: Regions,
+        pass: Pass,
+    ) -> FloatTensor<Self>;
+
+    /// As `region_sums_backward`, with shares in place of labels.
+    #[fusion(dtype = logits, shape = logits)]
+    fn share_sums_backward(
+        logits: FloatTensor<Self>,
+        shares: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        regions: Regions,
+        pass: Pass,
+    ) -> FloatTensor<Self>;
+
+    /// `−ln p` of each voxel's own class, `[N, D, H, W]` (f32); 0 where it does not count. Has no gradient.
+    #[fusion(dtype = DType::F32, shape = labels)]
+    fn voxel_cross_entropy(
+        logits: FloatTensor<Self>,
+        labels: IntTensor<Self>,
+        ignore_index: Option<i64>,
     ) -> FloatTensor<Self>;
 }
 
-/// What the backward pass needs besides the logits.
+/// The target, as the backward pass needs it again.
 #[derive(Debug, Clone)]
-struct Saved<L> {
-    labels: L,
-    regions: Regions,
-    ignore_index: Option<i32>,
+enum Saved<L, S> {
+    Labels(L),
+    Shares(S),
 }
 
 #[derive(Debug)]
 struct RegionSums;
 
 impl<B: RegionOps> Backward<B, 1> for RegionSums {
-    type State = (burn::backend::autodiff::NodeId, Saved<IntTensor<B>>);
+    type State = (NodeId, Saved<IntTensor<B>, FloatTensor<B>>, Regions, Pass);
 
     fn backward(
         self,
@@ -77,16 +133,17 @@ impl<B: RegionOps> Backward<B, 1> for RegionSums {
     ) {
         let [parent] = ops.parents;
         let gradient = grads.consume::<B>(&ops.node);
-        let (logits, saved) = ops.state;
+        let (logits, target, regions, pass) = ops.state;
         let logits: FloatTensor<B> = checkpointer.retrieve_node_output(logits);
         if let Some(node) = parent {
-            let gradient = B::region_sums_backward(
-                logits,
-                saved.labels,
-                gradient,
-                saved.regions,
-                saved.ignore_index,
-            );
+            let gradient = match target {
+                Saved::Labels(labels) => {
+                    B::region_sums_backward(logits, labels, gradient, regions, pass)
+                }
+                Saved::Shares(shares) => {
+                    B::share_sums_backward(logits, shares, gradient, regions, pass)
+                }
+            };
             grads.register::<B>(node.id, gradient);
         }
     }
@@ -97,42 +154,87 @@ impl<B: RegionOps, C: CheckpointStrategy> RegionOps for Autodiff<B, C> {
         logits: FloatTensor<Self>,
         labels: IntTensor<Self>,
         regions: Regions,
-        ignore_index: Option<i32>,
+        pass: Pass,
     ) -> FloatTensor<Self> {
-        match RegionSums
-            .prepare::<C>([logits.node()])
-            .compute_bound()
-            .stateful()
-        {
-            OpsKind::Tracked(mut prep) => {
-                let saved = Saved {
-                    labels: labels.clone(),
-                    regions: regions.clone(),
-                    ignore_index,
-                };
-                let id = prep.checkpoint(&logits);
-                prep.finish(
-                    (id, saved),
-                    B::region_sums(logits.into_primitive(), labels, regions, ignore_index),
-                )
-            }
-            OpsKind::UnTracked(prep) => prep.finish(B::region_sums(
-                logits.into_primitive(),
-                labels,
-                regions,
-                ignore_index,
-            )),
-        }
+        tracked::<B, C>(logits, Saved::Labels(labels), regions, pass)
     }
+
+    fn share_sums(
+        logits: FloatTensor<Self>,
+        shares: FloatTensor<Self>,
+        regions: Regions,
+        pass: Pass,
+    ) -> FloatTensor<Self> {
+        tracked::<B, C>(
+            logits,
+            Saved::Shares(shares.into_primitive()),
+            regions,
+            pass,
+        )
+    }
+
+    fn voxel_cross_entropy(
+        logits: FloatTensor<Self>,
+        labels: IntTensor<Self>,
+        ignore_index: Option<i64>,
+    ) -> FloatTensor<Self> {
+        let entropy = B::voxel_cross_entropy(logits.into_primitive(), labels, ignore_index);
+        Self::from_inner(entropy)
+    }
+
+    // Burn's autodiff is of first order: it calls the inner backend's backward passes only.
 
     fn region_sums_backward(
         _: FloatTensor<Self>,
         _: IntTensor<Self>,
         _: FloatTensor<Self>,
         _: Regions,
-        _: Option<i32>,
+        _: Pass,
     ) -> FloatTensor<Self> {
-        // Burn's autodiff is of first order: it calls the inner backend's backward pass only.
-        unreachable!("gradients of gradients are not supported by Burn's autodiff")
+        unreachable!("{SECOND_ORDER}")
+    }
+
+    fn share_sums_backward(
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: Regions,
+        _: Pass,
+    ) -> FloatTensor<Self> {
+        unreachable!("{SECOND_ORDER}")
+    }
+}
+
+const SECOND_ORDER: &str = "gradients of gradients are not supported by Burn's autodiff";
+
+fn sums<B: RegionOps>(
+    logits: FloatTensor<B>,
+    target: Saved<IntTensor<B>, FloatTensor<B>>,
+    regions: Regions,
+    pass: Pass,
+) -> FloatTensor<B> {
+    match target {
+        Saved::Labels(labels) => B::region_sums(logits, labels, regions, pass),
+        Saved::Shares(shares) => B::share_sums(logits, shares, regions, pass),
+    }
+}
+
+fn tracked<B: RegionOps, C: CheckpointStrategy>(
+    logits: FloatTensor<Autodiff<B, C>>,
+    target: Saved<IntTensor<B>, FloatTensor<B>>,
+    regions: Regions,
+    pass: Pass,
+) -> FloatTensor<Autodiff<B, C>> {
+    let node = logits.node();
+    match RegionSums.prepare::<C>([node]).compute_bound().stateful() {
+        OpsKind::Tracked(mut prep) => {
+            let id = prep.checkpoint(&logits);
+            let state = (id, target.clone(), regions.clone(), pass);
+            let sums = sums::<B>(logits.into_primitive(), target, regions, pass);
+            prep.finish(state, sums)
+        }
+        OpsKind::UnTracked(prep) => {
+            prep.finish(sums::<B>(logits.into_primitive(), target, regions, pass))
+        }
     }
 }

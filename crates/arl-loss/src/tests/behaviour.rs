@@ -1,0 +1,182 @@
+//! What the losses promise besides their values.
+
+use super::*;
+
+#[test]
+fn present_is_the_mean_over_the_regions_of_a_class_then_over_classes() {
+    // Classes 0, 1 and 2 occur in 2, 1 and 2 of the 4 regions; 3 does not occur at all.
+    let y = labels(vec![0, 0, 0, 1, 2, 2, 2, 2], [1, 1, 2, 4]);
+    let z = tensor(wave([1, 4, 1, 2, 4]), [1, 4, 1, 2, 4], F64);
+    let config = arl(RegionGrid::size([1, 1, 2])).with_reduction(RegionReduction::Present);
+    let region = values(
+        config
+            .init()
+            .region_report(z.clone(), y.clone())
+            .unwrap()
+            .loss,
+    );
+    let of = |class: usize, regions: &[usize]| {
+        let sum: f64 = regions.iter().map(|k| region[class * 4 + k]).sum();
+        sum / regions.len() as f64
+    };
+    let [a, b, c] = [of(0, &[0, 1]), of(1, &[1]), of(2, &[2, 3])];
+    let value = scalar(config.init().forward(z.clone(), y.clone()));
+    assert_close(value, (a + b + c) / 3.0, 1e-12);
+
+    let weighted = config.with_class_weights(Some(vec![0.0, 1.0, 3.0, 7.0]));
+    assert_close(
+        scalar(weighted.init().forward(z, y)),
+        (b + 3.0 * c) / 4.0,
+        1e-12,
+    );
+}
+
+#[test]
+fn detaching_changes_the_gradient_only() {
+    let (z, y) = reference(F64);
+    let z = z.require_grad();
+    let full = arl(RegionGrid::size([2, 2, 2]))
+        .init()
+        .forward(z.clone(), y.clone());
+    let detached = arl(RegionGrid::size([2, 2, 2]))
+        .with_detach_coefficients(true)
+        .init()
+        .forward(z.clone(), y);
+    assert_eq!(scalar(full.clone()), scalar(detached.clone()));
+    let (full, detached) = (
+        z.grad(&full.backward()).unwrap(),
+        z.grad(&detached.backward()).unwrap(),
+    );
+    assert!(scalar((full - detached).abs().sum()) > 1e-4);
+}
+
+#[test]
+fn any_number_of_threads_gives_the_same_bits() {
+    let shape = [2, 3, 9, 8, 33];
+    let run = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .unwrap();
+        pool.install(|| {
+            let z = tensor(wave(shape), shape, F32).require_grad();
+            let loss = LossConfig::of(LossKind::ArlDiceCe)
+                .with_regions(RegionGrid::size([4, 4, 4]))
+                .init();
+            let loss = loss.forward(z.clone(), labels(stripes([2, 9, 8, 33]), [2, 9, 8, 33]));
+            (
+                scalar(loss.clone()),
+                values(z.grad(&loss.backward()).unwrap()),
+            )
+        })
+    };
+    assert_eq!(run(1), run(5));
+}
+
+#[test]
+fn a_volume_without_labels_costs_nothing() {
+    for dtype in [F32, F64] {
+        for name in LossKind::NAMES
+            .into_iter()
+            .filter(|name| !name.contains("dice"))
+        {
+            let (z, _) = reference(dtype);
+            let z = z.require_grad();
+            let y = labels(vec![255; 192], [2, 4, 4, 6]);
+            let loss = LossConfig::of(name.parse().unwrap())
+                .init()
+                .forward(z.clone(), y);
+            assert_eq!(scalar(loss.clone()), 0.0, "{name}");
+            assert!(
+                values(z.grad(&loss.backward()).unwrap())
+                    .iter()
+                    .all(|&g| g == 0.0),
+                "{name}"
+            );
+        }
+    }
+}
+
+#[test]
+fn ignored_voxels_do_not_matter() {
+    let (z, y) = reference(F32);
+    let y = y.slice_assign(
+        [0..2, 3..4, 0..4, 0..6],
+        labels(vec![255; 48], [2, 1, 4, 6]),
+    );
+    let noise = tensor(vec![f64::from(f32::MAX); 144], [2, 3, 1, 4, 6], F32);
+    let loss = LossConfig::of(LossKind::ArlDiceCe)
+        .with_regions(RegionGrid::size([2, 2, 2]))
+        .with_ignore_index(Some(255))
+        .init();
+    let before = scalar(loss.forward(z.clone(), y.clone()));
+    let after = scalar(loss.forward(z.slice_assign([0..2, 0..3, 3..4, 0..4, 0..6], noise), y));
+    assert_eq!(before, after);
+}
+
+#[test]
+fn sums_share_one_pass_and_add_up() {
+    let (z, y) = reference(F64);
+    let value = |kind| {
+        scalar(
+            LossConfig::of(kind)
+                .with_regions(RegionGrid::size([2, 2, 2]))
+                .init()
+                .forward(z.clone(), y.clone()),
+        )
+    };
+    let [arl, dice, ce] = [LossKind::Arl, LossKind::Dice, LossKind::Ce].map(value);
+    assert_close(value(LossKind::ArlCe), arl + ce, 1e-12);
+    assert_close(value(LossKind::ArlDiceCe), arl + dice + ce, 1e-12);
+}
+
+#[test]
+fn deep_supervision_of_one_output_is_the_loss() {
+    let (z, y) = reference(F32);
+    let config = LossConfig::of(LossKind::ArlCe).with_regions(RegionGrid::size([2, 2, 2]));
+    let plain = scalar(config.init().forward(z.clone(), y.clone()));
+    let deep = DeepSupervision::new(&config);
+    assert_eq!(scalar(deep.forward(vec![z.clone()], y.clone())), plain);
+    // The coarser of two has no weight.
+    let coarse = tensor(vec![0.0; 2 * 3 * 12], [2, 3, 2, 2, 3], F32);
+    assert_eq!(scalar(deep.forward(vec![z, coarse], y.clone())), plain);
+    assert_eq!(
+        deep.try_forward(Vec::<Tensor<5>>::new(), y).unwrap_err(),
+        LossError::NoOutputs
+    );
+}
+
+#[test]
+fn wrong_input_is_an_error_with_shapes() {
+    let z = tensor(vec![0.0; 2 * 3 * 8], [2, 3, 2, 2, 2], F32);
+    let y = labels(vec![0; 12], [2, 2, 1, 3]);
+    let error = arl(RegionGrid::WHOLE)
+        .init()
+        .try_forward(z.clone(), y)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("[2, 3, 2, 2, 2]") && error.contains("[2, 2, 1, 3]"),
+        "{error}"
+    );
+    let y = labels(vec![0; 16], [2, 2, 2, 2]);
+    let weights = arl(RegionGrid::WHOLE)
+        .with_class_weights(Some(vec![1.0]))
+        .init();
+    assert_eq!(
+        weights.try_forward(z.clone(), y.clone()).unwrap_err(),
+        LossError::ClassWeights {
+            given: 1,
+            classes: 3
+        }
+    );
+    let fine = arl(RegionGrid::count([3, 1, 1])).init().try_forward(z, y);
+    assert_eq!(
+        fine.unwrap_err(),
+        LossError::TooManyRegions {
+            axis: 0,
+            length: 2,
+            count: 3
+        }
+    );
+}
