@@ -7,6 +7,8 @@ use crate::{
 use burn::config::Config;
 use burn::prelude::*;
 use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
 
 /// What a region without any voxel of a class costs that class.
 ///
@@ -24,10 +26,12 @@ use serde::{Deserialize, Serialize};
 /// | 0.5 | 0.0000143 | 0.0135 | 0.0864 | 0.25 |
 /// | 0.9 | 0.00000159 | 0.00154 | 0.0118 | 0.09 |
 ///
+/// As text: `index`, `false-positives`.
+///
 /// (A larger `smooth` also blurs the regions that do have the class, where `smooth` of the region's voxels count as
 /// right whatever they are.)
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "kebab-case")]
 pub enum EmptyRegions {
     /// The index, as published.
     #[default]
@@ -36,6 +40,35 @@ pub enum EmptyRegions {
     /// at every FP. With [`RegionReduction::Present`], which otherwise leaves these regions out, they are added to the
     /// regions that have the class and do not count in the mean's denominator.
     FalsePositives,
+}
+
+impl EmptyRegions {
+    /// The names that [`FromStr`] reads and [`Display`](fmt::Display) writes.
+    pub const NAMES: [&str; 2] = ["index", "false-positives"];
+
+    /// The name.
+    pub const fn name(self) -> &'static str {
+        Self::NAMES[self as usize]
+    }
+}
+
+impl fmt::Display for EmptyRegions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for EmptyRegions {
+    type Err = LossError;
+
+    fn from_str(name: &str) -> Result<Self, LossError> {
+        let all = [Self::Index, Self::FalsePositives];
+        let found = all.into_iter().find(|policy| policy.name() == name);
+        found.ok_or_else(|| LossError::UnknownPolicy {
+            name: name.to_owned(),
+            known: Self::NAMES.join(", "),
+        })
+    }
 }
 
 /// Options of the adaptive region-specific loss (Chen et al., TPAMI 45(11), 2023).

@@ -116,6 +116,14 @@ pub enum LossError {
         /// All names, separated by commas.
         known: String,
     },
+    /// A name that is no policy for empty regions.
+    #[error("unknown policy for empty regions `{name}`; known: {known}")]
+    UnknownPolicy {
+        /// The name given.
+        name: String,
+        /// All names, separated by commas.
+        known: String,
+    },
     /// A name that is no reduction over regions.
     #[error("unknown reduction `{name}`; known: {known}")]
     UnknownReduction {

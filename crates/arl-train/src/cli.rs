@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::DeviceChoice;
 use arl_data::split::Fold;
-use arl_loss::{LossKind, RegionReduction};
+use arl_loss::{EmptyRegions, LossKind, RegionReduction};
 
 /// Train 3D medical image segmentation with the adaptive region-specific loss.
 ///
@@ -89,10 +89,14 @@ pub struct TrainArguments {
     /// Edge of the loss's regions in voxels of the target spacing [default: 16]
     #[arg(long, value_name = "VOXELS")]
     pub region_size: Option<usize>,
-    /// How the losses of the regions become one number: mean (as published), sum, or present, which gives every class
-    /// that occurs the same weight [default: present]
+    /// How the losses of the regions become one number: mean (as published), sum over regions, present (which gives every
+    /// class that occurs the same weight), or total [default: present]
     #[arg(long, value_name = "REDUCTION", value_parser = clap::builder::PossibleValuesParser::new(RegionReduction::NAMES))]
     pub region_reduction: Option<String>,
+    /// What a region costs the classes that it lacks: index (as published, which hardly pushes down a confident false
+    /// positive there), or false-positives, their share of the region [default: index]
+    #[arg(long, value_name = "POLICY", value_parser = clap::builder::PossibleValuesParser::new(EmptyRegions::NAMES))]
+    pub empty_regions: Option<String>,
     /// Train for so many epochs [default: 100]
     #[arg(long, conflicts_with = "minutes")]
     pub epochs: Option<usize>,

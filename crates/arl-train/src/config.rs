@@ -8,7 +8,7 @@ use arl_data::augment::Preset;
 use arl_data::files;
 use arl_data::plan::PlanOptions;
 use arl_data::split::Fold;
-use arl_loss::{LossConfig, LossKind, RegionGrid, RegionReduction};
+use arl_loss::{EmptyRegions, LossConfig, LossKind, RegionGrid, RegionReduction};
 use serde::{Deserialize, Serialize};
 
 use crate::budget::Length;
@@ -53,6 +53,9 @@ pub struct TrainConfig {
     pub region_size: usize,
     /// How the losses of the regions become one number.
     pub region_reduction: RegionReduction,
+    /// What a region costs the classes that it lacks.
+    #[serde(default)]
+    pub empty_regions: EmptyRegions,
     /// Length in epochs, if not in minutes.
     pub epochs: Option<usize>,
     /// Length in minutes, if not in epochs.
@@ -82,6 +85,7 @@ struct PartialConfig {
     loss: Option<LossKind>,
     region_size: Option<usize>,
     region_reduction: Option<RegionReduction>,
+    empty_regions: Option<EmptyRegions>,
     epochs: Option<usize>,
     minutes: Option<f64>,
     steps_per_epoch: Option<usize>,
@@ -118,6 +122,10 @@ impl TrainConfig {
             region_reduction: match &arguments.region_reduction {
                 Some(name) => name.parse()?,
                 None => file.region_reduction.unwrap_or(RegionReduction::Present),
+            },
+            empty_regions: match &arguments.empty_regions {
+                Some(name) => name.parse()?,
+                None => file.empty_regions.unwrap_or_default(),
             },
             epochs,
             minutes,
@@ -177,6 +185,7 @@ impl TrainConfig {
         LossConfig::of(self.loss)
             .with_regions(RegionGrid::size(region))
             .with_region_reduction(self.region_reduction)
+            .with_empty_regions(self.empty_regions)
             .with_ignore_index(ignore_label.map(i64::from))
     }
 }

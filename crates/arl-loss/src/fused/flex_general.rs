@@ -1,7 +1,7 @@
 //! Softmax or sigmoid, against class indices or shares, with all sums.
 
 use super::flex_volume::{
-    BLOCK, IGNORED, Score, Segment, Target, Volume, exp, ln_1p, parts, segments,
+    BLOCK, IGNORED, Score, Segment, Target, Volume, exp, ln, ln_1p, parts, segments,
 };
 use super::ops::{CE, FN, FOCAL, FP, LABELLED, OTHER, SQUARES, TARGET_SQUARES, TP, VOXELS};
 use pulp::{Arch, Simd, WithSimd};
@@ -66,7 +66,12 @@ impl Class {
 
 /// Fills all classes for one segment. What does not count, or lies beyond the segment, is as of a logit of 0.
 #[inline(always)]
-fn read<E: Score>(volume: &Volume<E>, image: usize, segment: &Segment, classes: &mut [Class]) {
+fn read<E: Score, const FUSED: bool>(
+    volume: &Volume<E>,
+    image: usize,
+    segment: &Segment,
+    classes: &mut [Class],
+) {
     let len = segment.columns.len();
     let mut everywhere = [0f32; BLOCK];
     match &volume.target {
@@ -120,7 +125,7 @@ fn read<E: Score>(volume: &Volume<E>, image: usize, segment: &Segment, classes: 
         for class in classes.iter_mut() {
             for i in 0..BLOCK {
                 let z = class.log_p[i];
-                let e = exp(-z.abs());
+                let e = exp::<FUSED>(-z.abs());
                 let (large, small) = (1.0 / (1.0 + e), e / (1.0 + e));
                 // ln of the larger; that of the smaller is |z| below it.
                 let log = -ln_1p(e);
@@ -144,11 +149,11 @@ fn read<E: Score>(volume: &Volume<E>, image: usize, segment: &Segment, classes: 
         for i in 0..BLOCK {
             // Of a logit of −∞ too, so that no share of 0 makes a NaN of it.
             class.log_p[i] = (class.log_p[i] - largest[i]).max(-1e30);
-            class.p[i] = exp(class.log_p[i]);
+            class.p[i] = exp::<FUSED>(class.log_p[i]);
             sum[i] += class.p[i];
         }
     }
-    let log_sum = sum.map(f32::ln);
+    let log_sum = sum.map(ln);
     for class in classes.iter_mut() {
         for i in 0..BLOCK {
             class.log_p[i] -= log_sum[i];
@@ -213,6 +218,18 @@ impl<E: Score> WithSimd for PlaneSums<'_, '_, E> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
+        // All vector units that `pulp` knows multiply and add in one.
+        if S::IS_SCALAR {
+            self.run::<false>();
+        } else {
+            self.run::<true>();
+        }
+    }
+}
+
+impl<E: Score> PlaneSums<'_, '_, E> {
+    #[inline(always)]
+    fn run<const FUSED: bool>(self) {
         let Self {
             volume,
             image,
@@ -227,7 +244,7 @@ impl<E: Score> WithSimd for PlaneSums<'_, '_, E> {
         for (row_part, rows) in volume.regions.intervals(1).enumerate() {
             for h in rows {
                 for segment in segments((depth * height + h) * width, width) {
-                    read(volume, image, &segment, &mut classes);
+                    read::<E, FUSED>(volume, image, &segment, &mut classes);
                     let runs = runs(&column_part, &segment);
                     for (c, class) in classes.iter().enumerate() {
                         class_terms(volume, class, &mut terms);
@@ -288,6 +305,18 @@ impl<E: Score> WithSimd for PlaneGradient<'_, '_, '_, E> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
+        // All vector units that `pulp` knows multiply and add in one.
+        if S::IS_SCALAR {
+            self.run::<false>();
+        } else {
+            self.run::<true>();
+        }
+    }
+}
+
+impl<E: Score> PlaneGradient<'_, '_, '_, E> {
+    #[inline(always)]
+    fn run<const FUSED: bool>(self) {
         let Self {
             volume,
             gradient,
@@ -305,7 +334,7 @@ impl<E: Score> WithSimd for PlaneGradient<'_, '_, '_, E> {
             let first = (depth_part * kh + row_part) * kw;
             for h in rows {
                 for segment in segments((depth * height + h) * width, width) {
-                    read(volume, image, &segment, &mut classes);
+                    read::<E, FUSED>(volume, image, &segment, &mut classes);
                     let runs = runs(&column_part, &segment);
                     let mut total = [0f32; BLOCK];
                     for (c, class) in classes.iter().enumerate() {

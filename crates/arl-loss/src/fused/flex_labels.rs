@@ -1,7 +1,7 @@
 //! Softmax against class indices.
 
 use super::flex_volume::{
-    BLOCK, IGNORED, Labels, Score, Segment, Target, Volume, exp, parts, segments,
+    BLOCK, IGNORED, LANES, Labels, Score, Segment, Target, Volume, exp_vector, ln, parts, segments,
 };
 use super::ops::{CE, FN, FP, LABELLED, TP};
 use pulp::{Arch, Simd, WithSimd};
@@ -64,7 +64,7 @@ impl<E: Score> WithSimd for PlaneSums<'_, '_, E> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
+    fn with_simd<S: Simd>(self, simd: S) {
         let Self {
             volume,
             image,
@@ -79,46 +79,72 @@ impl<E: Score> WithSimd for PlaneSums<'_, '_, E> {
         let mut scores = vec![[0f32; BLOCK]; classes];
         let mut block = Block::new();
         // False positives gather per column over the rows of a region, so that no sum crosses lanes until its end.
-        let mut columns = vec![0f32; classes * width];
+        let padded = width.next_multiple_of(LANES);
+        let mut columns = vec![0f32; classes * padded];
         for (row_part, rows) in volume.regions.intervals(1).enumerate() {
             columns.fill(0.0);
             for h in rows {
                 for segment in segments((depth * height + h) * width, width) {
-                    block.exponentials(volume, image, &segment, &mut scores);
+                    let len = block.exponentials(simd, volume, image, &segment, &mut scores);
+                    // Neighbours mostly share class and region: their sums meet in registers.
+                    let mut run = Run::default();
+                    let mut at = usize::MAX;
                     for (i, column) in segment.columns.clone().enumerate() {
                         let Ok(class) = usize::try_from(block.class[i]) else {
                             continue;
                         };
-                        let p = scores[class][i] * block.inverse[i];
                         let part = class * parts_of_plane + row_part * kw + column_part[column];
-                        let mut add = |sum: usize, value: f32| {
-                            sums[sum * classes * parts_of_plane + part] += f64::from(value);
-                        };
-                        add(TP, p);
-                        add(FN, 1.0 - p);
-                        add(CE, block.sum[i].ln() - block.own[i]);
-                        add(LABELLED, 1.0);
+                        if part != at {
+                            run.add_to(sums, at, classes * parts_of_plane);
+                            (run, at) = (Run::default(), part);
+                        }
+                        let p = scores[class][i] * block.inverse[i];
                         scores[class][i] = 0.0;
+                        run.tp += p;
+                        run.fn_ += 1.0 - p;
+                        run.ce += block.log_sum[i] - block.own[i];
+                        run.labelled += 1.0;
                     }
-                    for (c, scores) in scores.iter().enumerate() {
-                        let start = c * width;
-                        let column = &mut columns
-                            [start + segment.columns.start..start + segment.columns.end];
+                    run.add_to(sums, at, classes * parts_of_plane);
+                    let start = segment.columns.start;
+                    for (columns, scores) in columns.chunks_exact_mut(padded).zip(&scores) {
+                        let columns = &mut columns[start..start + len];
                         for ((column, &e), &inverse) in
-                            column.iter_mut().zip(scores).zip(&block.inverse)
+                            columns.iter_mut().zip(scores).zip(&block.inverse)
                         {
                             *column += e * inverse;
                         }
                     }
                 }
             }
-            for c in 0..classes {
-                for (column, &value) in columns[c * width..(c + 1) * width].iter().enumerate() {
-                    sums[(FP * classes + c) * parts_of_plane
-                        + row_part * kw
-                        + column_part[column]] += f64::from(value);
+            for (c, columns) in columns.chunks_exact(padded).enumerate() {
+                for (&value, &part) in columns.iter().zip(&column_part) {
+                    sums[(FP * classes + c) * parts_of_plane + row_part * kw + part] +=
+                        f64::from(value);
                 }
             }
+        }
+    }
+}
+
+/// The sums of neighbours of one class and region, of a block at most.
+#[derive(Default)]
+struct Run {
+    tp: f32,
+    fn_: f32,
+    ce: f32,
+    labelled: f32,
+}
+
+impl Run {
+    /// `part` of each sum; the sums lie `stride` apart.
+    #[inline(always)]
+    fn add_to(&self, sums: &mut [f64], part: usize, stride: usize) {
+        if self.labelled > 0.0 {
+            sums[TP * stride + part] += f64::from(self.tp);
+            sums[FN * stride + part] += f64::from(self.fn_);
+            sums[CE * stride + part] += f64::from(self.ce);
+            sums[LABELLED * stride + part] += f64::from(self.labelled);
         }
     }
 }
@@ -139,7 +165,7 @@ impl<E: Score> WithSimd for PlaneGradient<'_, '_, '_, E> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
+    fn with_simd<S: Simd>(self, simd: S) {
         let Self {
             volume,
             gradient,
@@ -154,55 +180,54 @@ impl<E: Score> WithSimd for PlaneGradient<'_, '_, '_, E> {
         let column_part = parts(volume.regions, 2);
         let mut scores = vec![[0f32; BLOCK]; classes];
         let mut block = Block::new();
-        // b_c of each column, for the region row at hand.
-        let mut b = vec![0f32; classes * width];
+        let padded = width.next_multiple_of(LANES);
+        // For the region row at hand: b_c of each column, and of each class and part what its label changes,
+        // a − f − b and e.
+        let mut b = vec![0f32; classes * padded];
+        let mut of_label = vec![(0f32, 0f32); classes * kw];
         for (row_part, rows) in volume.regions.intervals(1).enumerate() {
             let first = (depth_part * kh + row_part) * kw;
-            let at = |sum: usize, class: usize, column: usize| {
-                gradient[((sum * volume.images + image) * classes + class) * k
-                    + first
-                    + column_part[column]]
-            };
             for c in 0..classes {
-                for column in 0..width {
-                    b[c * width + column] = at(FP, c, column);
+                let at = |sum: usize, part: usize| {
+                    gradient[((sum * volume.images + image) * classes + c) * k + first + part]
+                };
+                for (b, &part) in b[c * padded..].iter_mut().zip(&column_part) {
+                    *b = at(FP, part);
+                }
+                for part in 0..kw {
+                    let change = at(TP, part) - at(FN, part) - at(FP, part);
+                    of_label[c * kw + part] = (change, at(CE, part));
                 }
             }
             for h in rows {
                 for segment in segments((depth * height + h) * width, width) {
-                    let Segment { columns, .. } = &segment;
-                    block.exponentials(volume, image, &segment, &mut scores);
-
-                    // Σ_j p_j·q_j, first as if no voxel had a label; then what the label changes.
-                    let mut dot = [0f32; BLOCK];
-                    for (c, scores) in scores.iter_mut().enumerate() {
-                        let b = &b[c * width + columns.start..c * width + columns.end];
-                        for (((p, dot), &inverse), &b) in
-                            scores.iter_mut().zip(&mut dot).zip(&block.inverse).zip(b)
-                        {
-                            *p *= inverse;
-                            *dot += *p * b;
-                        }
-                    }
-                    let mut entropy = [0f32; BLOCK];
+                    let len = block.exponentials(simd, volume, image, &segment, &mut scores);
+                    let columns = &segment.columns;
                     let mut own = [0f32; BLOCK];
-                    for (i, column) in columns.clone().enumerate() {
+                    let mut entropy = [0f32; BLOCK];
+                    for (i, &part) in column_part[columns.clone()].iter().enumerate() {
                         let Ok(class) = usize::try_from(block.class[i]) else {
                             continue;
                         };
-                        let change = at(TP, class, column)
-                            - at(FN, class, column)
-                            - b[class * width + column];
-                        entropy[i] = at(CE, class, column);
-                        own[i] = scores[class][i] * change;
-                        dot[i] += own[i];
+                        let (change, of_entropy) = of_label[class * kw + part];
+                        entropy[i] = of_entropy;
+                        own[i] = scores[class][i] * block.inverse[i] * change;
                     }
-                    for (c, scores) in scores.iter_mut().enumerate() {
-                        let b = &b[c * width + columns.start..c * width + columns.end];
-                        for (((p, &dot), &entropy), &b) in
-                            scores.iter_mut().zip(&dot).zip(&entropy).zip(b)
-                        {
-                            *p *= b - dot + entropy;
+                    for v in 0..len / S::F32_LANES {
+                        let b_of =
+                            |c: usize| S::as_simd_f32s(&b[c * padded + columns.start..]).0[v];
+                        let inverse = S::as_simd_f32s(&block.inverse).0[v];
+                        // Σ_j p_j·q_j: as if no voxel had a label, and what the label changes.
+                        let mut dot = S::as_simd_f32s(&own).0[v];
+                        for (c, scores) in scores.iter_mut().enumerate() {
+                            let p = &mut S::as_mut_simd_f32s(scores).0[v];
+                            *p = simd.mul_f32s(*p, inverse);
+                            dot = simd.mul_add_e_f32s(*p, b_of(c), dot);
+                        }
+                        let rest = simd.sub_f32s(S::as_simd_f32s(&entropy).0[v], dot);
+                        for (c, scores) in scores.iter_mut().enumerate() {
+                            let p = &mut S::as_mut_simd_f32s(scores).0[v];
+                            *p = simd.mul_f32s(*p, simd.add_f32s(b_of(c), rest));
                         }
                     }
                     for i in 0..columns.len() {
@@ -232,7 +257,7 @@ impl<E: Score> WithSimd for PlaneEntropy<'_, '_, E> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
+    fn with_simd<S: Simd>(self, simd: S) {
         let Self {
             volume,
             image,
@@ -244,10 +269,10 @@ impl<E: Score> WithSimd for PlaneEntropy<'_, '_, E> {
         let mut block = Block::new();
         for h in 0..height {
             for segment in segments((depth * height + h) * width, width) {
-                block.exponentials(volume, image, &segment, &mut scores);
+                block.exponentials(simd, volume, image, &segment, &mut scores);
                 for (i, column) in segment.columns.clone().enumerate() {
                     if block.class[i] >= 0 {
-                        out[h * width + column] = block.sum[i].ln() - block.own[i];
+                        out[h * width + column] = block.log_sum[i] - block.own[i];
                     }
                 }
             }
@@ -261,6 +286,8 @@ struct Block {
     class: [i32; BLOCK],
     /// Sum of the exponentials.
     sum: [f32; BLOCK],
+    /// Its logarithm.
+    log_sum: [f32; BLOCK],
     /// Its inverse; 0 where the voxel does not count.
     inverse: [f32; BLOCK],
     /// The score of the voxel's own class, less the largest.
@@ -272,46 +299,55 @@ impl Block {
         Self {
             class: [IGNORED; BLOCK],
             sum: [0.0; BLOCK],
+            log_sum: [0.0; BLOCK],
             inverse: [0.0; BLOCK],
             own: [0.0; BLOCK],
         }
     }
 
-    /// `exp(z_c − max z)` for each class, and the rest of the block. All 0 where a voxel does not count.
+    /// `exp(z_c − max z)` for each class, and the rest of the block. All 0 where a voxel does not count. Returns the length
+    /// that loops go over: the segment's, in whole lanes.
     #[inline(always)]
-    fn exponentials<E: Score>(
+    fn exponentials<S: Simd, E: Score>(
         &mut self,
+        simd: S,
         volume: &Volume<E>,
         image: usize,
         segment: &Segment,
         scores: &mut [[f32; BLOCK]],
-    ) {
+    ) -> usize {
         let len = segment.columns.len();
+        let padded = len.next_multiple_of(LANES);
         self.class = [IGNORED; BLOCK];
         volume.channels(labels(volume), image, segment, &mut self.class);
-        let mut largest = [f32::NEG_INFINITY; BLOCK];
         for (c, scores) in scores.iter_mut().enumerate() {
             // Copied, because rows of different classes often lie a multiple of 4 KiB apart and would push
             // each other out of the cache between this read and the next.
             volume.scores(image, c, segment, scores);
-            for (largest, &score) in largest.iter_mut().zip(scores.iter()) {
-                *largest = if score > *largest { score } else { *largest };
+        }
+        for (i, &class) in self.class[..len].iter().enumerate() {
+            if let Ok(class) = usize::try_from(class) {
+                self.own[i] = scores[class][i];
             }
         }
-        for i in 0..len {
-            if let Ok(class) = usize::try_from(self.class[i]) {
-                self.own[i] = scores[class][i] - largest[i];
+        for v in 0..padded / S::F32_LANES {
+            let mut largest = simd.splat_f32s(f32::NEG_INFINITY);
+            for scores in scores.iter() {
+                largest = simd.max_f32s(largest, S::as_simd_f32s(scores).0[v]);
             }
-        }
-        self.sum = [0.0; BLOCK];
-        for scores in scores.iter_mut() {
-            for ((score, sum), &largest) in scores.iter_mut().zip(&mut self.sum).zip(&largest) {
-                *score = exp(*score - largest);
-                *sum += *score;
+            let mut sum = simd.splat_f32s(0.0);
+            for scores in scores.iter_mut() {
+                let score = &mut S::as_mut_simd_f32s(scores).0[v];
+                *score = exp_vector(simd, simd.sub_f32s(*score, largest));
+                sum = simd.add_f32s(sum, *score);
             }
+            S::as_mut_simd_f32s(&mut self.sum).0[v] = sum;
+            let own = &mut S::as_mut_simd_f32s(&mut self.own).0[v];
+            *own = simd.sub_f32s(*own, largest);
         }
-        for i in 0..BLOCK {
+        for i in 0..padded {
             self.inverse[i] = 1.0 / self.sum[i];
+            self.log_sum[i] = ln(self.sum[i]);
         }
         for i in 0..len {
             if self.class[i] < 0 {
@@ -320,6 +356,7 @@ impl Block {
                 scores.iter_mut().for_each(|scores| scores[i] = 0.0);
             }
         }
+        padded
     }
 }
 

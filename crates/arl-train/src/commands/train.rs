@@ -92,6 +92,7 @@ fn resume(arguments: &TrainArguments, dataset: &Dataset) -> anyhow::Result<()> {
         || arguments.learning_rate.is_some()
         || arguments.region_size.is_some()
         || arguments.region_reduction.is_some()
+        || arguments.empty_regions.is_some()
         || arguments.fold.is_some()
         || arguments.plan.is_some()
         || arguments.config.is_some()
