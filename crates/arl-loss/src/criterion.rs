@@ -112,7 +112,7 @@ impl Scored {
         }
     }
 
-    pub fn from_statistics(&self, statistics: &RegionStatistics) -> Result<Tensor<1>, LossError> {
+    pub fn loss(&self, statistics: &RegionStatistics) -> Result<Tensor<1>, LossError> {
         match self {
             Self::AdaptiveRegion(loss) => loss.from_statistics(statistics),
             Self::Dice(loss) => loss.from_statistics(statistics),

@@ -34,8 +34,27 @@
 //! # Ok::<(), arl_loss::LossError>(())
 //! ```
 //!
-//! All losses are a few lines on top of [`region_statistics`], the one pass over the logits. Axes are
-//! `[N, C, D, H, W]` for logits, always before softmax, and `[N, D, H, W]` for labels.
+//! All losses are a few lines on top of [`region_statistics`], the one pass over the logits:
+//!
+//! | loss | options |
+//! |---|---|
+//! | adaptive region-specific | [`AdaptiveRegionLossConfig`] |
+//! | Dice, plain or with squares, whole or over regions | [`DiceLossConfig`] |
+//! | Tversky, focal Tversky, Jaccard, whole or over regions | [`TverskyLossConfig`] |
+//! | generalised Dice | [`GeneralizedDiceLossConfig`] |
+//! | cross entropy, label smoothing, binary cross entropy | [`CrossEntropyLossConfig`] |
+//! | cross entropy of the hardest voxels | [`TopKCrossEntropyLossConfig`] |
+//! | focal | [`FocalLossConfig`] |
+//! | weighted sums, in one pass where the terms allow it | [`LossConfig`] |
+//! | any of these on several outputs of a network | [`DeepSupervision`] |
+//!
+//! Logits are `[N, C, D, H, W]`, or `[N, C, H, W]` of 2D images, always before softmax or sigmoid, in f32, f16, bf16 or f64; the
+//! [`Target`] is class indices or shares of classes. Labels that are no class count as ignored, and never read or write out
+//! of bounds; [`check_labels`] finds them.
+//!
+//! On Flex and on CubeCL's devices (feature `flex`; `wgpu`, `vulkan`, `metal`, `cuda`) kernels compute the statistics and
+//! their gradient and keep no tensor of the size of the logits. Elsewhere, and for f64, plain tensor operations do. The same
+//! input gives the same bits, run after run and for any number of threads.
 #![warn(missing_docs)]
 
 /// Runs the README's training step as a test.

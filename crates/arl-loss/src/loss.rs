@@ -351,7 +351,7 @@ impl Loss {
             let statistics = region_statistics(logits.clone(), target.clone(), &regions, options)?;
             for &i in &pass.terms {
                 if let (weight, Term::Statistics(scored)) = &self.terms[i] {
-                    add(*weight, scored.from_statistics(&statistics)?);
+                    add(*weight, scored.loss(&statistics)?);
                 }
             }
             first.get_or_insert(statistics);

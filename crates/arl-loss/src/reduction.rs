@@ -7,10 +7,25 @@ use std::str::FromStr;
 /// How the losses of images, classes and regions become one number.
 ///
 /// As text: `mean`, `sum`, `present`, `total`. For the losses one by one there is `forward_no_reduction`.
+///
+/// With many classes nearly all pairs of class and region are empty, and the published mean gives each pair the same weight.
+/// For 23 classes on 4³ regions, of which each foreground class has half of one and background the rest, all predicted as
+/// background with p = 0.9: 86 of the 1472 pairs have their class, and of the loss's value 2.4 % is theirs. How hard the loss
+/// pushes the logits of one class up within its own region (minus the sum of the derivatives):
+///
+/// | loss | push |
+/// |---|---|
+/// | adaptive, `mean` | 4.52e-6 |
+/// | adaptive, `sum` | 2.89e-4 |
+/// | adaptive, `present` | 2.80e-4 |
+/// | adaptive, `mean`, [false positives](crate::EmptyRegions::FalsePositives) in empty regions | 4.61e-6 |
+/// | adaptive, `present`, false positives in empty regions | 2.99e-4 |
+/// | Dice, background included | 2.47e-4 |
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RegionReduction {
-    /// Mean over regions (and over images and classes). The value does not depend on how many regions there are.
+    /// Mean over regions (and over images and classes), as the published code has it. The value does not depend on how many
+    /// regions there are.
     #[default]
     Mean,
     /// Sum over regions, then the mean over images and classes, as the paper's text and its first public code have it.

@@ -1,6 +1,6 @@
 use crate::{Activation, Logits, LossError, Regions, Target, plain};
 use burn::prelude::*;
-use burn::tensor::{DType, IntDType};
+use burn::tensor::DType;
 
 /// How the statistics are taken.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -264,6 +264,7 @@ pub(crate) fn first_label(activation: Activation, classes: usize) -> i64 {
 /// The labels in a type that fits i32, where a label that is no class stays one.
 #[cfg(feature = "cubecl")]
 pub(crate) fn narrow_labels(labels: Tensor<4, Int>, classes: usize) -> Tensor<4, Int> {
+    use burn::tensor::IntDType;
     match labels.dtype() {
         // A label that i32 can't hold must not become a class by wrapping: the number after the last class is none.
         DType::I64 => labels.clamp(-1, classes as i64 + 1).cast(IntDType::I32),

@@ -5,7 +5,8 @@ use burn::config::Config;
 use burn::prelude::*;
 
 /// Options of the top-k cross entropy (Wu 2016): the mean over the voxels with the largest cross entropy, as nnU-Net's
-/// variants Topk10 and DiceTopK10 have it. Softmax against class indices. Voxels that tie for the last place all count.
+/// variants Topk10 and DiceTopK10 have it. Softmax against class indices. Voxels that tie for the last
+/// places share them.
 #[derive(Config, Debug, PartialEq)]
 pub struct TopKCrossEntropyLossConfig {
     /// Which share of all voxels of the batch counts, ignored ones among them. Rounded down, at least one voxel.
@@ -33,7 +34,8 @@ impl Default for TopKCrossEntropyLossConfig {
 
 /// Cross entropy over the hardest voxels; see [`TopKCrossEntropyLossConfig`].
 ///
-/// Takes two passes over the logits, one to find these voxels and one to score them, and a tensor of the size of the labels.
+/// Takes three passes over the logits, one to find these voxels and two to score them and those that tie for the last place,
+/// and tensors of the size of the labels.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TopKCrossEntropyLoss {
     config: TopKCrossEntropyLossConfig,
@@ -82,37 +84,41 @@ impl TopKCrossEntropyLoss {
         };
         let labels = crate::plain::wide(labels);
         let entropy = voxel_cross_entropy(logits.clone(), labels.clone(), self.config.ignore_index);
-        let (threshold, k) = kth_largest(&entropy, self.config.share);
-        let chosen = entropy
-            .clone()
-            .greater_equal(threshold.reshape([1, 1, 1, 1]));
-        // Right to the last digit, or ignored.
-        let chosen = chosen.bool_and(entropy.greater_elem(0.0));
-        // The other voxels get a label that is no class.
-        let labels = labels.mask_fill(chosen.bool_not(), classes as i64);
-        let statistics = region_statistics(logits, labels, &regions, &options)?;
-        let count = statistics.labelled.sum().clamp_min(k as f64);
-        Ok(statistics.cross_entropy.sum() / count)
+        let k = ((entropy.shape().num_elements() as f64 * self.config.share) as usize).max(1);
+        let (low, high) = around_kth_largest(&entropy, k);
+        // Voxels that tie for the last places share them.
+        let above = entropy.clone().greater_equal(high);
+        let tied = entropy
+            .greater_equal(low)
+            .bool_and(above.clone().bool_not());
+        let count = |chosen: &Tensor<4, Bool>| chosen.clone().int().sum().float();
+        let places = -count(&above) + k as f64;
+        let share_of_tied = (places / count(&tied).clamp_min(1.0)).cast(logits.dtype());
+        let sum = |chosen: Tensor<4, Bool>| -> Result<Tensor<1>, LossError> {
+            // The other voxels get a label that is no class.
+            let labels = labels.clone().mask_fill(chosen.bool_not(), classes as i64);
+            let statistics = region_statistics(logits.clone(), labels, &regions, &options)?;
+            Ok(statistics.cross_entropy.sum())
+        };
+        let tied = sum(tied)?;
+        Ok((sum(above)? + share_of_tied.cast(tied.dtype()) * tied) / k as f64)
     }
 }
 
-/// The `k`-th largest of values of at least 0, `[1]`, and `k`, which is this share of them.
+/// The `k`-th largest of values of at least 0, and the next larger number; `[1, 1, 1, 1]`.
 ///
 /// By bisection on the device: Burn's top-k is wrong on some GPUs, and nothing is read back.
-fn kth_largest(values: &Tensor<4>, share: f64) -> (Tensor<1>, usize) {
-    let k = ((values.shape().num_elements() as f64 * share) as usize).max(1);
-    let largest = values.clone().max();
-    // At least k values are at or above the lower bound, fewer above the upper.
+fn around_kth_largest(values: &Tensor<4>, k: usize) -> (Tensor<4>, Tensor<4>) {
+    let largest = values.clone().max().reshape([1, 1, 1, 1]);
+    // At least k values are at or above the lower bound, fewer at or above the upper.
     let (mut low, mut high) = (largest.zeros_like(), largest * 1.001 + 1e-30);
-    // Enough to tell neighbouring f32 apart.
-    for _ in 0..48 {
+    // Enough for the bounds to be neighbours, in f64 too.
+    for _ in 0..64 {
         let middle = (low.clone() + high.clone()) * 0.5;
-        let at_least = values
-            .clone()
-            .greater_equal(middle.clone().reshape([1, 1, 1, 1]));
-        let enough = at_least.int().sum().greater_equal_elem(k as i64);
+        let count = values.clone().greater_equal(middle.clone()).int().sum();
+        let enough = count.greater_equal_elem(k as i64).reshape([1, 1, 1, 1]);
         low = low.mask_where(enough.clone(), middle.clone());
         high = middle.mask_where(enough, high);
     }
-    (low, k)
+    (low, high)
 }

@@ -36,14 +36,13 @@ struct Class {
 fn log_1p(x: f32) -> f32 {
     let s = x / (2.0 + x);
     let square = s * s;
-    let series = 0.333_333_343
+    let series = 0.333_333_34
         + square
-            * (0.200_000_003
+            * (0.2
                 + square
-                    * (0.142_857_149
+                    * (0.142_857_15
                         + square
-                            * (0.111_111_112
-                                + square * (0.090_909_094 + square * (0.076_923_08)))));
+                            * (0.111_111_11 + square * (0.090_909_09 + square * (0.076_923_08)))));
     2.0 * (s + s * square * series)
 }
 
@@ -235,13 +234,16 @@ pub fn slice_sums<F: Float, T: Numeric>(
                 }
                 if comptime!(!kind.sigmoid) {
                     // One negative share takes the whole voxel out.
+                    let mut counting = 0u32;
                     for other_class in 0..classes {
                         let at_class = (image * classes + other_class) * voxels + voxel;
-                        let share = f32::cast_from(target[at_class as usize]);
-                        if !(share >= 0.0) {
-                            g = 0.0;
-                            counts = 0.0;
+                        if f32::cast_from(target[at_class as usize]) >= 0.0 {
+                            counting += 1;
                         }
+                    }
+                    if counting < classes {
+                        g = 0.0;
+                        counts = 0.0;
                     }
                 }
             } else {
@@ -493,11 +495,14 @@ pub fn general_gradient<F: Float, T: Numeric>(
         let mut voxel_counts = 1.0f32;
         if comptime!(kind.shares) {
             if comptime!(!kind.sigmoid) {
+                let mut counting = 0u32;
                 for class in 0..classes {
-                    let share = f32::cast_from(target[(first + class * voxels) as usize]);
-                    if !(share >= 0.0) {
-                        voxel_counts = 0.0;
+                    if f32::cast_from(target[(first + class * voxels) as usize]) >= 0.0 {
+                        counting += 1;
                     }
+                }
+                if counting < classes {
+                    voxel_counts = 0.0;
                 }
             }
         } else {
@@ -511,6 +516,8 @@ pub fn general_gradient<F: Float, T: Numeric>(
         let mut largest = 0.0f32;
         let mut log_total = 0.0f32;
         let mut mean = 0.0f32;
+        // The outer condition is decided when the kernel is compiled.
+        #[allow(clippy::collapsible_if)]
         if comptime!(!kind.sigmoid) {
             if voxel_counts > 0.0 {
                 largest = f32::cast_from(logits[first as usize]);

@@ -261,6 +261,8 @@ impl<E: Score> PlaneSums<'_, '_, E> {
     }
 }
 
+// Indices, because iterators over as many rows would hide that all have the length of a block.
+#[allow(clippy::needless_range_loop)]
 #[inline(always)]
 fn class_terms<E>(volume: &Volume<E>, class: &Class, terms: &mut [[f32; BLOCK]; SUMS]) {
     let (sigmoid, gamma) = (volume.pass.sigmoid, volume.pass.gamma);

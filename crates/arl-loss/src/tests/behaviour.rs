@@ -180,3 +180,191 @@ fn wrong_input_is_an_error_with_shapes() {
         }
     );
 }
+
+#[test]
+fn an_image_is_a_volume_of_depth_1() {
+    let z = tensor(wave([2, 3, 1, 7, 9]), [2, 3, 1, 7, 9], F32);
+    let y = labels(stripes([2, 1, 7, 9]), [2, 1, 7, 9]);
+    let (flat_z, flat_y): (Tensor<4>, Tensor<3, Int>) =
+        (z.clone().squeeze_dim(2), y.clone().squeeze_dim(1));
+    for kind in LossKind::ALL {
+        let config = LossConfig::of(kind).with_regions(RegionGrid::size([1, 4, 4]));
+        let loss = config.init();
+        let volume = scalar(loss.forward(z.clone(), y.clone()));
+        assert_eq!(scalar(loss.forward(flat_z.clone(), flat_y.clone())), volume);
+        let deep = DeepSupervision::new(&config);
+        assert_eq!(
+            scalar(deep.forward(vec![flat_z.clone()], flat_y.clone())),
+            volume
+        );
+    }
+}
+
+#[test]
+fn a_mask_is_the_shares_that_it_stands_for() {
+    let (z, y) = reference(F32);
+    let classes = Tensor::<1, Int>::arange(0..3, &y.device()).reshape([1, 3, 1, 1, 1]);
+    let mask = y
+        .clone()
+        .unsqueeze_dim::<5>(1)
+        .equal(classes.cast(y.dtype()));
+    for activation in [Activation::Softmax, Activation::Sigmoid] {
+        let loss = arl(RegionGrid::size([2, 2, 2]))
+            .with_activation(activation)
+            .init();
+        let by_index = scalar(loss.forward(z.clone(), y.clone()));
+        assert_close(
+            scalar(loss.forward(z.clone(), mask.clone())),
+            by_index,
+            1e-6,
+        );
+        let shares = mask.clone().float();
+        assert_close(scalar(loss.forward(z.clone(), shares)), by_index, 1e-6);
+    }
+}
+
+#[test]
+fn a_single_sigmoid_channel_is_foreground() {
+    let z = tensor(wave([1, 1, 2, 3, 4]), [1, 1, 2, 3, 4], F32);
+    let y: Vec<i64> = (0..24).map(|i| i64::from(i % 3 == 0)).collect();
+    let shares: Vec<f64> = y.iter().map(|&label| label as f64).collect();
+    let shares = tensor(shares, [1, 1, 2, 3, 4], F32);
+    let dice = DiceLossConfig::new()
+        .with_activation(Activation::Sigmoid)
+        .init();
+    let by_index = scalar(dice.forward(z.clone(), labels(y, [1, 2, 3, 4])));
+    assert_close(
+        scalar(dice.forward(z.clone(), shares.clone())),
+        by_index,
+        1e-7,
+    );
+    assert!(by_index > 0.1);
+    // With softmax one channel says nothing.
+    let softmax = DiceLossConfig::new().init().try_forward(z, shares);
+    assert_eq!(softmax.unwrap_err(), LossError::OnlyBackground);
+}
+
+#[test]
+fn labels_that_are_no_class_are_found() {
+    let mut y = vec![0, 1, 2, 2, 9, 1, 0, 2];
+    assert_eq!(
+        check_labels(labels(y.clone(), [2, 1, 2, 2]), 3, Some(9)),
+        Ok(())
+    );
+    y[6] = -4;
+    let error = check_labels(labels(y.clone(), [2, 1, 2, 2]), 3, Some(9)).unwrap_err();
+    let expected = LossError::Labels {
+        count: 1,
+        last: 2,
+        value: -4,
+        position: [1, 0, 1, 0],
+    };
+    assert_eq!(error, expected);
+    assert_eq!(
+        error.to_string(),
+        "1 labels are neither a class (0 to 2) nor ignored; the first is -4 at [n,d,h,w] = [1, 0, 1, 0]"
+    );
+    let two = check_labels(labels(y, [2, 1, 2, 2]), 3, None).unwrap_err();
+    assert!(
+        matches!(
+            two,
+            LossError::Labels {
+                count: 2,
+                value: 9,
+                ..
+            }
+        ),
+        "{two}"
+    );
+}
+
+#[test]
+fn options_out_of_range_are_errors_that_name_them() {
+    let (z, y) = reference(F32);
+    let criteria: Vec<(crate::Criterion, &str)> = vec![
+        (DiceLossConfig::new().with_smooth(0.0).into(), "smooth is 0"),
+        (
+            TverskyLossConfig::new().with_alpha(-1.0).into(),
+            "alpha is -1",
+        ),
+        (
+            TverskyLossConfig::new().with_exponent(0.0).into(),
+            "exponent is 0",
+        ),
+        (
+            FocalLossConfig::new().with_gamma(-0.5).into(),
+            "gamma is -0.5",
+        ),
+        (
+            CrossEntropyLossConfig::new()
+                .with_label_smoothing(1.5)
+                .into(),
+            "label_smoothing is 1.5",
+        ),
+        (
+            CrossEntropyLossConfig::new()
+                .with_label_smoothing(0.1)
+                .with_activation(Activation::Sigmoid)
+                .into(),
+            "label smoothing needs softmax",
+        ),
+        (
+            TopKCrossEntropyLossConfig::new().with_share(0.0).into(),
+            "share is 0",
+        ),
+        (
+            AdaptiveRegionLossConfig::new().with_smooth(f64::NAN).into(),
+            "smooth is NaN",
+        ),
+    ];
+    for (criterion, expected) in criteria {
+        let loss = LossConfig::new().with_term(1.0, criterion).init();
+        let error = loss
+            .try_forward(z.clone(), y.clone())
+            .unwrap_err()
+            .to_string();
+        assert!(error.starts_with(expected), "{error}");
+    }
+    let nothing = LossConfig::new().init().try_forward(z.clone(), y.clone());
+    assert_eq!(nothing.unwrap_err(), LossError::NoTerms);
+    let shares = tensor(vec![0.0; 8], [1, 1, 2, 2, 2], F32);
+    let error = DiceLossConfig::new()
+        .init()
+        .try_forward(z.clone(), shares)
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("[2, 3, 4, 4, 6]")
+            && error.to_string().contains("[1, 1, 2, 2, 2]")
+    );
+    let empty = Tensor::<5>::zeros([0, 3, 4, 4, 6], &Device::flex());
+    let error = DiceLossConfig::new()
+        .init()
+        .try_forward(empty, y.slice([0..0]))
+        .unwrap_err();
+    assert_eq!(
+        error,
+        LossError::Empty {
+            logits: [0, 3, 4, 4, 6]
+        }
+    );
+}
+
+#[test]
+fn cross_entropy_without_reduction_is_that_of_each_voxel() {
+    let (z, y) = reference(F32);
+    for activation in [Activation::Softmax, Activation::Sigmoid] {
+        let loss = CrossEntropyLossConfig::new()
+            .with_activation(activation)
+            .with_ignore_index(Some(1))
+            .init();
+        let each = loss.try_forward_no_reduction(z.clone(), y.clone()).unwrap();
+        assert_eq!(each.dims(), [2, 3, 4, 4, 6]);
+        // A third of the voxels is ignored.
+        let count = match activation {
+            Activation::Softmax => 128.0,
+            Activation::Sigmoid => 3.0 * 128.0,
+        };
+        let mean = scalar(each.sum()) / count;
+        assert_close(mean, scalar(loss.forward(z.clone(), y.clone())), 1e-6);
+    }
+}

@@ -191,3 +191,129 @@ fn edge_cases() {
         }
     }
 }
+
+/// MONAI's own test inputs, as 2D images: `X1`, `X3` and `F` of its tests.
+mod monai {
+    use super::*;
+
+    fn image(values: &[f64], shape: [usize; 4], dtype: DType) -> Tensor<4> {
+        Tensor::from_data(
+            TensorData::new(values.to_vec(), shape),
+            (&Device::flex(), dtype),
+        )
+    }
+
+    fn indices(values: &[i64], shape: [usize; 3]) -> Tensor<3, Int> {
+        Tensor::from_data(TensorData::new(values.to_vec(), shape), &Device::flex())
+    }
+
+    fn x1(dtype: DType) -> (Tensor<4>, Tensor<4>) {
+        let image = |values: &[f64]| image(values, [1, 1, 2, 2], dtype);
+        (image(&[1.0, -1.0, -1.0, 1.0]), image(&[1.0, 0.0, 1.0, 1.0]))
+    }
+
+    fn x3(dtype: DType) -> (Tensor<4>, Tensor<3, Int>) {
+        let z = [-1.0, 0.0, 1.0, 1.0, 0.0, -1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0];
+        let z = image(&z, [2, 2, 1, 3], dtype);
+        (z, indices(&[1, 0, 0, 1, 1, 0], [2, 1, 3]))
+    }
+
+    fn f(dtype: DType) -> (Tensor<4>, Tensor<3, Int>) {
+        let z = [1.0, 1.0, 0.5, 0.0].repeat(3);
+        let z = image(&z, [1, 3, 2, 2], dtype);
+        (z, indices(&[0, 1, 2, 0], [1, 2, 2]))
+    }
+
+    #[test]
+    fn tversky() {
+        for dtype in [F32, F64] {
+            let half = TverskyLossConfig::new()
+                .with_alpha(0.5)
+                .with_beta(0.5)
+                .with_include_background(true);
+            let sigmoid = half.clone().with_activation(Activation::Sigmoid);
+            let (z, y) = x1(dtype);
+            let loss = sigmoid.clone().with_smooth(1e-6).init();
+            assert_close(scalar(loss.forward(z.clone(), y)), 0.307576, 1e-6);
+
+            let twice = Tensor::cat(vec![z.clone(), z], 0);
+            let y = image(
+                &[1.0, 1.0, 1.0, 1.0, 1.0, 0.0, 1.0, 0.0],
+                [2, 1, 2, 2],
+                dtype,
+            );
+            let sigmoid = sigmoid.with_smooth(1e-4).init();
+            assert_close(scalar(sigmoid.forward(twice, y)), 0.416649, 1e-6);
+
+            let (z, y) = x3(dtype);
+            let loss = sigmoid.forward(z.clone(), y.clone());
+            assert_close(scalar(loss), 0.435035, 1e-6);
+            let softmax = half.with_smooth(1e-4).init();
+            let loss = softmax.forward(z.clone(), y.clone());
+            assert_close(scalar(loss), 0.383700, 1e-6);
+            let each = values(softmax.forward_no_reduction(z, y));
+            for (found, expected) in each.iter().zip([0.210961, 0.295339, 0.599952, 0.428547]) {
+                assert_close(*found, expected, 1e-6);
+            }
+        }
+    }
+
+    #[test]
+    fn dice_and_generalised_dice() {
+        for dtype in [F32, F64] {
+            let dice = DiceLossConfig::new()
+                .with_include_background(true)
+                .with_activation(Activation::Sigmoid);
+            let (z, y) = x1(dtype);
+            let squared = dice.clone().with_squared_denominator(true).init();
+            assert_close(scalar(squared.forward(z, y)), 0.178337, 1e-6);
+
+            let (z, y) = x3(dtype);
+            let dice = dice.with_smooth(1e-4).init();
+            let each = values(dice.forward_no_reduction(z.clone(), y.clone()));
+            for (found, expected) in each.iter().zip([0.296529, 0.415137, 0.599976, 0.428559]) {
+                assert_close(*found, expected, 1e-6);
+            }
+            let generalized = GeneralizedDiceLossConfig::new()
+                .with_activation(Activation::Sigmoid)
+                .with_smooth(1e-4)
+                .init();
+            assert_close(scalar(generalized.forward(z, y)), 0.469964, 1e-6);
+        }
+    }
+
+    #[test]
+    fn cross_entropy_and_focal() {
+        for dtype in [F32, F64] {
+            let z = [1.0, 1.0, 0.0, 0.0, 0.0, 1.0, 1.0, 0.0, 1.0, 0.0, 1.0, 0.0];
+            let z = image(&z, [2, 2, 1, 3], dtype);
+            let y = indices(&[0, 0, 1, 0, 1, 0], [2, 1, 3]);
+            let ce = CrossEntropyLossConfig::new().init();
+            let expected = (1.0 + std::f64::consts::E).ln() - 1.0;
+            assert_close(scalar(ce.forward(z, y)), expected, 1e-6);
+
+            let (z, y) = f(dtype);
+            let focal = FocalLossConfig::new();
+            let sigmoid = focal.clone().with_activation(Activation::Sigmoid).init();
+            assert_close(
+                scalar(sigmoid.forward(z.clone(), y.clone())),
+                0.349587,
+                1e-6,
+            );
+            // MONAI's softmax mean is over the three classes too; its alpha is 1 − alpha for class 0.
+            let softmax = focal.clone().init().forward(z.clone(), y.clone());
+            assert_close(scalar(softmax) / 3.0, 0.162757, 1e-6);
+            let alpha = focal.with_class_weights(Some(vec![0.2, 0.8, 0.8])).init();
+            assert_close(scalar(alpha.forward(z, y)) / 3.0, 0.08138, 5e-6);
+        }
+    }
+
+    #[test]
+    fn top_k_of_nnunet() {
+        for dtype in [F32, F64] {
+            let (z, y) = reference(dtype);
+            let loss = TopKCrossEntropyLossConfig::new().init().forward(z, y);
+            assert_close(scalar(loss), 3.8067380377, 3e-6);
+        }
+    }
+}
