@@ -123,7 +123,7 @@ fn time(name: &str, logits: &Tensor<5>, loss: Loss) -> Row {
         device.sync().expect("a working device");
         black_box(gradient);
     };
-    // First of all: what earlier runs took is kept.
+    // First of all: the allocator keeps what earlier runs took.
     let extra_mib = on_cpu.then(|| extra_memory(both)).flatten();
     Row {
         name: name.to_owned(),
@@ -145,7 +145,9 @@ fn shape(classes: usize, edge: usize, device: &Device, on_cpu: bool, python: Opt
     let grid = RegionGrid::size([REGION; 3]);
     let regions = grid.regions([edge; 3]).expect("voxels");
     let options = StatisticsOptions::new();
-    let arl = AdaptiveRegionLossConfig::new().with_regions(grid).init();
+    let arl = AdaptiveRegionLossConfig::published()
+        .with_regions(grid)
+        .init();
     let dice = DiceLossConfig::new().init();
     let ce = CrossEntropyLossConfig::new().init();
 
@@ -170,7 +172,12 @@ fn shape(classes: usize, edge: usize, device: &Device, on_cpu: bool, python: Opt
         dice.from_statistics(&statistics).expect("classes")
             + ce.from_statistics(&statistics).expect("no weights")
     };
-    time("Dice + CE, fused", &logits, &sum).print(reference);
+    // Its memory is what the first row left.
+    let row = Row {
+        extra_mib: None,
+        ..time("Dice + CE, fused", &logits, &sum)
+    };
+    row.print(reference);
 
     let available = proc_mib("/proc/meminfo", "MemAvailable:").unwrap_or(f64::MAX);
     let plain_mib = ((bytes * PLAIN_TENSORS) >> 20) as f64;

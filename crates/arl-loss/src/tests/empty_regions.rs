@@ -26,7 +26,7 @@ fn a_false_positive_in_an_empty_region_is_pushed_as_documented() {
         [0.9, 0.00000159, 0.00154, 0.0118, 0.09],
     ];
     for [p, published, smoother, smoothest, false_positives] in documented {
-        let new = AdaptiveRegionLossConfig::new;
+        let new = AdaptiveRegionLossConfig::published;
         let found = [
             push(p, new()),
             push(p, new().with_smooth(0.01)),

@@ -47,7 +47,7 @@ fn check(z: &[f64], shape: [usize; 5], stride: usize, loss: &Criterion) {
 fn losses<'a>(classes: usize, regions: RegionGrid, target: Target) -> Vec<Criterion<'a>> {
     let sigmoid = Activation::Sigmoid;
     let weights: Vec<f32> = (0..classes).map(|c| 0.5 + (c % 3) as f32).collect();
-    let arl = AdaptiveRegionLossConfig::new()
+    let arl = AdaptiveRegionLossConfig::published()
         .with_regions(regions)
         .with_ignore_index(Some(9))
         .with_smooth(1e-3);

@@ -66,7 +66,7 @@ fn reference(dtype: DType) -> (Tensor<5>, Tensor<4, Int>) {
 }
 
 fn arl(regions: RegionGrid) -> AdaptiveRegionLossConfig {
-    AdaptiveRegionLossConfig::new().with_regions(regions)
+    AdaptiveRegionLossConfig::published().with_regions(regions)
 }
 
 #[track_caller]
