@@ -74,7 +74,12 @@ def report(name, loss):
 
 torch.manual_seed(0)
 logits = torch.randn(images, classes, edge, edge, edge) * 3
-labels = torch.randint(0, classes, (images, edge, edge, edge))
+# Cubes of 8³ voxels, each of another class, as in loss.rs.
+cubes = -(-edge // 8)
+cube = torch.arange(images * cubes**3).view(images, cubes, cubes, cubes) * 7919 % classes
+for axis in (1, 2, 3):
+    cube = cube.repeat_interleave(8, axis)
+labels = cube[:, :edge, :edge, :edge].contiguous()
 report("ARL, PyTorch eager", arl)
 report("ARL, PyTorch compiled", torch.compile(arl, dynamic=False))
 try:

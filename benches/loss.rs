@@ -18,11 +18,61 @@ use burn::tensor::{DType, Distribution, FloatDType};
 use rayon::prelude::*;
 use std::hint::black_box;
 use std::process::Command;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-/// That of the command `arl`: it keeps what it got from the system, which would clear each page of a fresh gradient.
-#[path = "../crates/arl-train/src/allocator.rs"]
-mod allocator;
+/// The allocator of the command `arl`, which keeps what it got from the system (that would clear each page of a fresh
+/// gradient), with a count of what is held.
+mod counting {
+    use mimalloc::MiMalloc;
+    use std::alloc::{GlobalAlloc, Layout};
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+    pub static HELD: AtomicUsize = AtomicUsize::new(0);
+    pub static PEAK: AtomicUsize = AtomicUsize::new(0);
+
+    struct Counting;
+
+    #[global_allocator]
+    static ALLOCATOR: Counting = Counting;
+
+    fn add(bytes: usize) {
+        let held = HELD.fetch_add(bytes, Relaxed) + bytes;
+        PEAK.fetch_max(held, Relaxed);
+    }
+
+    // SAFETY: all calls go to an allocator unchanged.
+    unsafe impl GlobalAlloc for Counting {
+        unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+            add(layout.size());
+            unsafe { MiMalloc.alloc(layout) }
+        }
+
+        unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+            add(layout.size());
+            unsafe { MiMalloc.alloc_zeroed(layout) }
+        }
+
+        unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+            HELD.fetch_sub(layout.size(), Relaxed);
+            unsafe { MiMalloc.dealloc(pointer, layout) }
+        }
+
+        unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+            add(size);
+            HELD.fetch_sub(layout.size(), Relaxed);
+            unsafe { MiMalloc.realloc(pointer, layout, size) }
+        }
+    }
+
+    /// `mi_option_purge_delay` of mimalloc.h.
+    const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
+
+    pub fn keep_memory() {
+        // SAFETY: sets an integer option of the allocator that is in use; −1 means never.
+        unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, -1) };
+    }
+}
 
 const IMAGES: usize = 2;
 const CLASSES: [usize; 4] = [2, 4, 23, 105];
@@ -56,13 +106,12 @@ fn proc_mib(file: &str, name: &str) -> Option<f64> {
     Some(kib / 1024.0)
 }
 
-/// How far a run's peak of memory in MiB lies above what was there before; Linux only.
-fn extra_memory(run: impl FnOnce()) -> Option<f64> {
-    // Resets the peak.
-    std::fs::write("/proc/self/clear_refs", "5").ok()?;
-    let before = proc_mib("/proc/self/status", "VmRSS:")?;
+/// How far a run's peak of memory in MiB lies above what was there before.
+fn extra_memory(run: impl FnOnce()) -> f64 {
+    let before = counting::HELD.load(Relaxed);
+    counting::PEAK.store(before, Relaxed);
     run();
-    Some(proc_mib("/proc/self/status", "VmHWM:")? - before)
+    (counting::PEAK.load(Relaxed) - before) as f64 / f64::from(1 << 20)
 }
 
 struct Row {
@@ -123,8 +172,7 @@ fn time(name: &str, logits: &Tensor<5>, loss: Loss) -> Row {
         device.sync().expect("a working device");
         black_box(gradient);
     };
-    // First of all: the allocator keeps what earlier runs took.
-    let extra_mib = on_cpu.then(|| extra_memory(both)).flatten();
+    let extra_mib = on_cpu.then(|| extra_memory(both));
     Row {
         name: name.to_owned(),
         forward: median(|| done(loss(logits.clone()))),
@@ -172,12 +220,7 @@ fn shape(classes: usize, edge: usize, device: &Device, on_cpu: bool, python: Opt
         dice.from_statistics(&statistics).expect("classes")
             + ce.from_statistics(&statistics).expect("no weights")
     };
-    // Its memory is what the first row left.
-    let row = Row {
-        extra_mib: None,
-        ..time("Dice + CE, fused", &logits, &sum)
-    };
-    row.print(reference);
+    time("Dice + CE, fused", &logits, &sum).print(reference);
 
     let available = proc_mib("/proc/meminfo", "MemAvailable:").unwrap_or(f64::MAX);
     let plain_mib = ((bytes * PLAIN_TENSORS) >> 20) as f64;
@@ -249,7 +292,7 @@ fn pytorch(python: &str, classes: usize, edge: usize, fused: f64) {
 }
 
 fn main() {
-    allocator::keep_memory();
+    counting::keep_memory();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let numbers: Vec<usize> = arguments
         .iter()

@@ -1,8 +1,8 @@
-use crate::scoring::check_option;
+use crate::region_statistics::{check, check_shapes, whole_statistics};
+use crate::scoring::{above_zero, check_option};
 use crate::weights::{check_class_weights, class_weight_tensor};
 use crate::{
     Activation, Logits, LossError, RegionGrid, RegionStatistics, StatisticsOptions, Target, plain,
-    region_statistics,
 };
 use burn::config::Config;
 use burn::prelude::*;
@@ -71,11 +71,11 @@ impl CrossEntropyLoss {
         logits: impl Into<Logits>,
         target: impl Into<Target>,
     ) -> Result<Tensor<1>, LossError> {
-        let Logits(logits) = logits.into();
-        let [_, _, d, h, w] = logits.dims();
-        let regions = RegionGrid::WHOLE.regions([d, h, w])?;
-        let statistics = region_statistics(logits, target, &regions, &self.statistics_options())?;
-        self.from_statistics(&statistics)
+        self.from_statistics(&whole_statistics(
+            logits.into(),
+            target.into(),
+            &self.statistics_options(),
+        )?)
     }
 
     /// The cross entropy of each voxel and class, `[N, C, D, H, W]`, unweighted and 0 where it does not count. In plain tensor
@@ -89,9 +89,10 @@ impl CrossEntropyLoss {
         target: impl Into<Target>,
     ) -> Result<Tensor<5>, LossError> {
         let (Logits(logits), target) = (logits.into(), target.into());
+        check_shapes(&logits, &target)?;
         let (options, [_, _, d, h, w]) = (self.statistics_options(), logits.dims());
         let regions = RegionGrid::WHOLE.regions([d, h, w])?;
-        crate::region_statistics::check(&logits, &target, &regions, &options)?;
+        check(&logits, &target, &regions, &options)?;
         if self.config.label_smoothing != 0.0 {
             return Err(LossError::Unsupported {
                 loss: "cross entropy without reduction",
@@ -134,7 +135,10 @@ impl CrossEntropyLoss {
             entropy = entropy * weights.clone();
             weight = weight * weights;
         }
-        Ok(entropy.sum() / weight.sum().clamp_min(1e-12))
+        let weight = weight.sum();
+        // Label smoothing makes an entropy also of classes whose voxels weigh nothing.
+        let some = above_zero(weight.clone());
+        Ok(entropy.sum() / weight.clamp_min(1e-12) * some)
     }
 
     pub(crate) fn statistics_options(&self) -> StatisticsOptions {

@@ -1,3 +1,4 @@
+use crate::region_statistics::check_shapes;
 use crate::{Logits, Loss, LossConfig, LossError, RegionStatistics, Target};
 use burn::prelude::*;
 
@@ -50,7 +51,8 @@ impl DeepSupervision {
     /// As [`forward`](Self::forward), with wrong input as an error.
     ///
     /// # Errors
-    /// No output, a wrong number of weights, or what the loss itself refuses.
+    /// No output, a first output of another size than the target, a wrong number of weights, or what the loss itself
+    /// refuses.
     pub fn try_forward<L: Into<Logits>>(
         &self,
         outputs: Vec<L>,
@@ -60,7 +62,8 @@ impl DeepSupervision {
     }
 
     /// As [`try_forward`](Self::try_forward), with the statistics of the finest output that has a weight, over the
-    /// regions of the loss's first term that is computed from statistics: what a training can show without another pass.
+    /// regions of the loss's first pass (the finest that its terms need): what a training can show without another pass.
+    /// They carry a gradient.
     ///
     /// # Errors
     /// As [`try_forward`](Self::try_forward), and where no term is computed from statistics.
@@ -70,7 +73,13 @@ impl DeepSupervision {
         target: impl Into<Target>,
     ) -> Result<(Tensor<1>, RegionStatistics), LossError> {
         let (loss, statistics) = self.weighted(outputs, target.into())?;
-        Ok((loss, statistics.ok_or(LossError::NoTerms)?))
+        Ok((
+            loss,
+            statistics.ok_or(LossError::Unsupported {
+                loss: "a forward pass with statistics",
+                needs: "a term that is computed from region statistics",
+            })?,
+        ))
     }
 
     fn weighted<L: Into<Logits>>(
@@ -93,15 +102,17 @@ impl DeepSupervision {
             return Err(wrong_weights);
         }
         let full = target.volume();
+        let outputs: Vec<Logits> = outputs.into_iter().map(Into::into).collect();
+        // Coarser outputs take the labels at their own scale; the first must be of the labels' own.
+        check_shapes(&outputs[0].0, &target)?;
         let mut found: Option<(Tensor<1>, Option<RegionStatistics>)> = None;
         for (output, weight) in outputs.into_iter().zip(weights) {
             if weight == 0.0 {
                 continue;
             }
-            let Logits(output) = output.into();
-            let [_, _, d, h, w] = output.dims();
+            let [_, _, d, h, w] = output.0.dims();
             let scaled = target.clone().nearest([d, h, w]);
-            let (term, statistics) = self.loss.forward_scaled(Logits(output), scaled, full)?;
+            let (term, statistics) = self.loss.forward_scaled(output, scaled, full)?;
             let term = term * weight;
             found = Some(match found {
                 Some((total, finest)) => (total + term, finest),

@@ -14,7 +14,8 @@ pub struct DiceLossConfig {
     /// How the volume is cut into regions.
     #[config(default = "RegionGrid::WHOLE")]
     pub regions: RegionGrid,
-    /// Squares in the denominator, `Σp² + Σg²`, as in V-Net (Milletari 2016).
+    /// Squares in the denominator, `Σp² + Σg²`, as in V-Net (Milletari 2016). Near 0 this loss is exact to 1e-7 only, and may
+    /// fall below 0 by as much.
     #[config(default = false)]
     pub squared_denominator: bool,
     /// `s` above, in voxels.

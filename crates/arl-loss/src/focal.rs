@@ -1,8 +1,6 @@
+use crate::region_statistics::whole_statistics;
 use crate::weights::{check_class_weights, class_weight_tensor};
-use crate::{
-    Activation, Logits, LossError, RegionGrid, RegionStatistics, StatisticsOptions, Target,
-    region_statistics,
-};
+use crate::{Activation, Logits, LossError, RegionStatistics, StatisticsOptions, Target};
 use burn::config::Config;
 use burn::prelude::*;
 
@@ -72,11 +70,11 @@ impl FocalLoss {
         logits: impl Into<Logits>,
         target: impl Into<Target>,
     ) -> Result<Tensor<1>, LossError> {
-        let Logits(logits) = logits.into();
-        let [_, _, d, h, w] = logits.dims();
-        let regions = RegionGrid::WHOLE.regions([d, h, w])?;
-        let statistics = region_statistics(logits, target, &regions, &self.statistics_options())?;
-        self.from_statistics(&statistics)
+        self.from_statistics(&whole_statistics(
+            logits.into(),
+            target.into(),
+            &self.statistics_options(),
+        )?)
     }
 
     /// The loss of statistics taken over any regions, with this loss's exponent, so that several losses can share one pass.

@@ -1,4 +1,5 @@
 use crate::criterion::{Request, Term};
+use crate::region_statistics::check_shapes;
 use crate::{
     AdaptiveRegionLossConfig, Criterion, CrossEntropyLossConfig, DiceLossConfig, EmptyRegions,
     FocalLossConfig, GeneralizedDiceLossConfig, Logits, LossError, RegionGrid, RegionReduction,
@@ -183,37 +184,19 @@ impl LossConfig {
         self
     }
 
-    /// The same with these regions for every term that has regions: the adaptive region-specific loss, and Dice and Tversky
-    /// where they were given more than the whole volume.
-    pub fn with_regions(mut self, regions: RegionGrid) -> Self {
-        for term in &mut self.terms {
-            match &mut term.criterion {
-                Criterion::AdaptiveRegion(config) => config.regions = regions,
-                Criterion::Dice(config) if config.regions != RegionGrid::WHOLE => {
-                    config.regions = regions;
-                }
-                Criterion::Tversky(config) if config.regions != RegionGrid::WHOLE => {
-                    config.regions = regions;
-                }
-                _ => {}
-            }
+    /// The same with these regions for every term that has regions: the adaptive region-specific loss, and Dice, Tversky and
+    /// generalised Dice where they were given more than the whole volume.
+    pub fn with_regions(mut self, new: RegionGrid) -> Self {
+        for (regions, _) in self.terms.iter_mut().filter_map(regional) {
+            *regions = new;
         }
         self
     }
 
     /// The same with this reduction over the regions of the terms that have some, as [`with_regions`](Self::with_regions).
-    pub fn with_region_reduction(mut self, reduction: RegionReduction) -> Self {
-        for term in &mut self.terms {
-            match &mut term.criterion {
-                Criterion::AdaptiveRegion(config) => config.reduction = reduction,
-                Criterion::Dice(config) if config.regions != RegionGrid::WHOLE => {
-                    config.reduction = reduction;
-                }
-                Criterion::Tversky(config) if config.regions != RegionGrid::WHOLE => {
-                    config.reduction = reduction;
-                }
-                _ => {}
-            }
+    pub fn with_region_reduction(mut self, new: RegionReduction) -> Self {
+        for (_, reduction) in self.terms.iter_mut().filter_map(regional) {
+            *reduction = new;
         }
         self
     }
@@ -270,6 +253,23 @@ impl LossConfig {
     }
 }
 
+/// The regions of a term, and how they are put together, if it has some.
+fn regional(term: &mut LossTerm) -> Option<(&mut RegionGrid, &mut RegionReduction)> {
+    match &mut term.criterion {
+        Criterion::AdaptiveRegion(config) => Some((&mut config.regions, &mut config.reduction)),
+        Criterion::Dice(config) if config.regions != RegionGrid::WHOLE => {
+            Some((&mut config.regions, &mut config.reduction))
+        }
+        Criterion::Tversky(config) if config.regions != RegionGrid::WHOLE => {
+            Some((&mut config.regions, &mut config.reduction))
+        }
+        Criterion::GeneralizedDice(config) if config.regions != RegionGrid::WHOLE => {
+            Some((&mut config.regions, &mut config.reduction))
+        }
+        _ => None,
+    }
+}
+
 impl Default for LossConfig {
     fn default() -> Self {
         Self::new()
@@ -322,9 +322,10 @@ impl Loss {
         logits: impl Into<Logits>,
         target: impl Into<Target>,
     ) -> Result<Tensor<1>, LossError> {
-        let target = target.into();
+        let (logits, target) = (logits.into(), target.into());
+        check_shapes(&logits.0, &target)?;
         let shape = target.volume();
-        Ok(self.forward_scaled(logits.into(), target, shape)?.0)
+        Ok(self.forward_scaled(logits, target, shape)?.0)
     }
 
     /// The loss, with regions made for a volume of shape `full` and brought to that of the logits, and the statistics of the

@@ -19,9 +19,10 @@ pub(crate) fn region_statistics(
     let logits = logits.mask_fill(counts.clone().bool_not(), 0.0);
     let valid = counts.float().cast(dtype);
     let (log_p, log_q) = if sigmoid {
-        (log_sigmoid(logits.clone()), Some(log_sigmoid(-logits)))
+        let log_q = finite(log_sigmoid(-logits.clone()));
+        (finite(log_sigmoid(logits)), Some(log_q))
     } else {
-        (log_softmax(logits, 1), None)
+        (finite(log_softmax(logits, 1)), None)
     };
     let p = log_p.clone().exp();
     let q = match &log_q {
@@ -35,12 +36,13 @@ pub(crate) fn region_statistics(
         false => sum(valid.clone().narrow(1, 0, 1)),
     };
     let further = (sigmoid || options.further).then(|| {
-        let gamma = options.focal_gamma;
-        let focal = q.clone().powf_scalar(gamma) * log_p.clone() * g.clone();
+        // Burn's derivative of a power below 1 is infinite at 0.
+        let power = |x: &Tensor<5>| x.clone().clamp_min(1e-30).powf_scalar(options.focal_gamma);
+        let focal = power(&q) * log_p.clone() * g.clone();
         let (other_entropy, focal) = match log_q {
             Some(log_q) => {
                 let negative = log_q * not_g.clone();
-                let focal = focal + p.clone().powf_scalar(gamma) * negative.clone();
+                let focal = focal + power(&p) * negative.clone();
                 (-negative, focal)
             }
             None => (-log_p.clone() * valid.clone(), focal),
@@ -62,6 +64,12 @@ pub(crate) fn region_statistics(
         voxels,
         further,
     }
+}
+
+/// −∞, of a class whose logit is −∞, as a number, so that a share of 0 makes 0 of it. NaN stays.
+fn finite(logarithm: Tensor<5>) -> Tensor<5> {
+    let infinite = logarithm.clone().lower_elem(-1e30);
+    logarithm.mask_fill(infinite, -1e30)
 }
 
 /// The share of each class in each voxel, 0 where it does not count, and what counts; `[N, C, D, H, W]` both.
@@ -112,7 +120,8 @@ pub(crate) fn label_counts<const D: usize>(
         .clone()
         .lower_elem(0)
         .bool_or(labels.clone().greater_equal_elem(end));
-    let outside = match ignore_index {
+    // A label below 0 counts nowhere as it is, and unsigned ones can't be compared with it.
+    let outside = match ignore_index.filter(|&index| index >= 0) {
         Some(index) => outside.bool_or(labels.equal_elem(index)),
         None => outside,
     };

@@ -1,4 +1,5 @@
 use crate::LossError;
+use crate::scoring::above_zero;
 use burn::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -103,11 +104,15 @@ impl Losses {
             }
             RegionReduction::Total => weighted.sum(),
             RegionReduction::Present => {
-                let regions = occurs.clone().sum_dim(2);
-                let classes = regions.clone().clamp_max(1.0) * weights.clone();
+                let regions_of_class = occurs.clone().sum_dim(2);
+                let occurring = regions_of_class.clone().clamp_max(1.0) * weights.clone();
                 let loss = if add_empty { loss } else { loss * occurs };
-                let of_class = loss.sum_dim(2) / regions.clamp_min(1.0) * weights;
-                of_class.sum() / classes.sum().clamp_min(1e-12)
+                let of_class = loss.sum_dim(2) / regions_of_class.clamp_min(1.0) * weights.clone();
+                // Where no class occurs, what is added for empty regions is a mean over all images and classes.
+                let occurring = occurring.sum();
+                let none = -above_zero(occurring.clone()) + 1.0;
+                let all = weights.sum() * images as f64;
+                of_class.sum() / (occurring + none * all).clamp_min(1e-12)
             }
         }
     }

@@ -1,4 +1,4 @@
-use crate::{Activation, Logits, LossError, Regions, Target, plain};
+use crate::{Activation, Logits, LossError, RegionGrid, Regions, Target, plain};
 use burn::prelude::*;
 use burn::tensor::DType;
 
@@ -205,7 +205,7 @@ pub(crate) fn voxel_cross_entropy(
     #[cfg(any(feature = "flex", feature = "cubecl"))]
     {
         let [_, _, d, h, w] = logits.dims();
-        let whole = crate::RegionGrid::WHOLE.regions([d, h, w]);
+        let whole = RegionGrid::WHOLE.regions([d, h, w]);
         if whole.is_ok_and(|whole| crate::fused::supports(&logits, &whole)) {
             return crate::fused::voxel_cross_entropy(logits, labels, ignore_index);
         }
@@ -213,13 +213,20 @@ pub(crate) fn voxel_cross_entropy(
     plain::voxel_cross_entropy(at_least_f32(logits), labels, ignore_index)
 }
 
-/// That logits, target and regions describe the same, and some, voxels.
-pub(crate) fn check(
-    logits: &Tensor<5>,
-    target: &Target,
-    regions: &Regions,
+/// The statistics of the whole volume as one region.
+pub(crate) fn whole_statistics(
+    Logits(logits): Logits,
+    target: Target,
     options: &StatisticsOptions,
-) -> Result<(), LossError> {
+) -> Result<RegionStatistics, LossError> {
+    check_shapes(&logits, &target)?;
+    let [_, _, d, h, w] = logits.dims();
+    let regions = RegionGrid::WHOLE.regions([d, h, w])?;
+    region_statistics(logits, target, &regions, options)
+}
+
+/// That logits and target describe the same, and some, voxels.
+pub(crate) fn check_shapes(logits: &Tensor<5>, target: &Target) -> Result<(), LossError> {
     let shape = logits.dims();
     let [n, _, d, h, w] = shape;
     match target {
@@ -237,9 +244,22 @@ pub(crate) fn check(
         }
         _ => {}
     }
-    if shape.contains(&0) {
-        return Err(LossError::Empty { logits: shape });
+    match shape.contains(&0) {
+        true => Err(LossError::Empty { logits: shape }),
+        false => Ok(()),
     }
+}
+
+/// The above, that the regions are of the same volume, and the options.
+pub(crate) fn check(
+    logits: &Tensor<5>,
+    target: &Target,
+    regions: &Regions,
+    options: &StatisticsOptions,
+) -> Result<(), LossError> {
+    check_shapes(logits, target)?;
+    let shape = logits.dims();
+    let [_, _, d, h, w] = shape;
     if regions.shape() != [d, h, w] {
         return Err(LossError::Regions {
             logits: shape,
@@ -250,7 +270,7 @@ pub(crate) fn check(
         return Err(LossError::Option {
             name: "gamma",
             value: options.focal_gamma,
-            range: "0 or more",
+            range: "finite and 0 or more",
         });
     }
     Ok(())

@@ -63,7 +63,7 @@ impl Scoring<'_> {
 }
 
 /// 1 where above 0, else 0.
-pub(crate) fn above_zero(values: Tensor<3>) -> Tensor<3> {
+pub(crate) fn above_zero<const D: usize>(values: Tensor<D>) -> Tensor<D> {
     let dtype = values.dtype();
     values.greater_elem(0.0).float().cast(dtype)
 }
@@ -103,8 +103,8 @@ macro_rules! forward {
             /// As [`forward`](Self::forward), with wrong input as an error.
             ///
             /// # Errors
-            /// Shapes that do not fit, a region grid that does not fit the volume, a wrong number of class weights, an
-            /// option out of its range.
+            /// Shapes that do not fit, a region grid that does not fit the volume, a wrong number of class weights, nothing
+            /// but background to score, an option out of its range.
             pub fn try_forward(
                 &self,
                 logits: impl Into<crate::Logits>,
@@ -114,7 +114,7 @@ macro_rules! forward {
             }
 
             /// The loss of each image, class and region, `[N, C, K]`, unweighted; `N` is 1 with `batch`, and `C` one less
-            /// without background.
+            /// without background. (Generalised Dice has one loss for all classes: `[N, 1, K]`.)
             ///
             /// # Panics
             /// Where [`try_forward_no_reduction`](Self::try_forward_no_reduction) returns an error.
@@ -144,6 +144,7 @@ macro_rules! forward {
                 logits: crate::Logits,
                 target: crate::Target,
             ) -> Result<crate::RegionStatistics, crate::LossError> {
+                crate::region_statistics::check_shapes(&logits.0, &target)?;
                 let [_, _, d, h, w] = logits.0.dims();
                 let regions = self.regions().regions([d, h, w])?;
                 crate::region_statistics(logits, target, &regions, &self.statistics_options())

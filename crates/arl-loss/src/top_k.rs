@@ -1,4 +1,4 @@
-use crate::region_statistics::{check, voxel_cross_entropy};
+use crate::region_statistics::{check, check_shapes, voxel_cross_entropy};
 use crate::scoring::check_option;
 use crate::{Logits, LossError, RegionGrid, StatisticsOptions, Target, region_statistics};
 use burn::config::Config;
@@ -72,6 +72,7 @@ impl TopKCrossEntropyLoss {
             |share| share > 0.0 && share <= 1.0,
         )?;
         let (Logits(logits), target) = (logits.into(), target.into());
+        check_shapes(&logits, &target)?;
         let [_, classes, d, h, w] = logits.dims();
         let regions = RegionGrid::WHOLE.regions([d, h, w])?;
         let options = StatisticsOptions::new().with_ignore_index(self.config.ignore_index);
@@ -86,6 +87,8 @@ impl TopKCrossEntropyLoss {
         let entropy = voxel_cross_entropy(logits.clone(), labels.clone(), self.config.ignore_index);
         let k = ((entropy.shape().num_elements() as f64 * self.config.share) as usize).max(1);
         let (low, high) = around_kth_largest(&entropy, k);
+        // NaN and infinity compare with nothing: without this they would drop out of the loss.
+        let broken = entropy.clone().max() * 0.0;
         // Voxels that tie for the last places share them.
         let above = entropy.clone().greater_equal(high);
         let tied = entropy
@@ -93,7 +96,7 @@ impl TopKCrossEntropyLoss {
             .bool_and(above.clone().bool_not());
         let count = |chosen: &Tensor<4, Bool>| chosen.clone().int().sum().float();
         let places = -count(&above) + k as f64;
-        let share_of_tied = (places / count(&tied).clamp_min(1.0)).cast(logits.dtype());
+        let share_of_tied = places / count(&tied).clamp_min(1.0);
         let sum = |chosen: Tensor<4, Bool>| -> Result<Tensor<1>, LossError> {
             // The other voxels get a label that is no class.
             let labels = labels.clone().mask_fill(chosen.bool_not(), classes as i64);
@@ -101,7 +104,9 @@ impl TopKCrossEntropyLoss {
             Ok(statistics.cross_entropy.sum())
         };
         let tied = sum(tied)?;
-        Ok((sum(above)? + share_of_tied.cast(tied.dtype()) * tied) / k as f64)
+        let tied_type = tied.dtype();
+        let loss = sum(above)? + share_of_tied.cast(tied.dtype()) * tied;
+        Ok(loss / k as f64 + broken.cast(tied_type))
     }
 }
 

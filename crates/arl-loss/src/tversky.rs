@@ -25,7 +25,7 @@ pub struct TverskyLossConfig {
     #[config(default = 0.7)]
     pub beta: f64,
     /// Below 1 the gradient grows where a class is nearly right, above 1 where it is all wrong. Below 1, losses under 1e-7
-    /// have no gradient, which would be infinite at 0.
+    /// count as 1e-7 and have no gradient, which would be infinite at 0: a perfect prediction costs `1e-7^exponent`.
     #[config(default = 1.0)]
     pub exponent: f64,
     /// `s` above, in voxels.

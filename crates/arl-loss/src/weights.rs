@@ -4,7 +4,7 @@ use crate::LossError;
 use burn::prelude::*;
 use burn::tensor::{DType, TensorData};
 
-/// That there is one weight per class, and something to score.
+/// That there is one weight per class, none below 0, and something to score.
 pub(crate) fn check_class_weights(
     weights: Option<&[f32]>,
     classes: usize,
@@ -12,6 +12,17 @@ pub(crate) fn check_class_weights(
 ) -> Result<(), LossError> {
     if classes == 1 && !include_background {
         return Err(LossError::OnlyBackground);
+    }
+    if let Some(&weight) = weights
+        .into_iter()
+        .flatten()
+        .find(|weight| !(weight.is_finite() && **weight >= 0.0))
+    {
+        return Err(LossError::Option {
+            name: "class_weights",
+            value: weight.into(),
+            range: "finite and 0 or more",
+        });
     }
     match weights {
         Some(weights) if weights.len() != classes => Err(LossError::ClassWeights {

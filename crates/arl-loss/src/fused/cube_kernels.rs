@@ -49,7 +49,10 @@ fn log_1p(x: f32) -> f32 {
 /// From a logit, less the logarithm of the sum of all exponentials with softmax.
 #[cube]
 fn class_of(z: f32, g: f32, counts: f32, #[comptime] sigmoid: bool) -> Class {
+    // Finite, so that no share of 0 makes a NaN of it.
+    let z = select(z < -1e30f32, -1e30f32, z);
     if comptime!(sigmoid) {
+        let z = select(z > 1e30f32, 1e30f32, z);
         let e = (-z.abs()).exp();
         let large = 1.0 / (1.0 + e);
         let small = e / (1.0 + e);
@@ -67,7 +70,12 @@ fn class_of(z: f32, g: f32, counts: f32, #[comptime] sigmoid: bool) -> Class {
         let p = z.exp();
         Class {
             p,
-            q: 1.0 - p,
+            // Not 0 where ln p is not 0 yet.
+            q: select(
+                z > -1e-3f32,
+                -z * (1.0 + z * (0.5 + z * 0.166_666_67)),
+                1.0 - p,
+            ),
             log_p: z,
             log_q: 0.0f32.runtime(),
             g,

@@ -124,7 +124,10 @@ fn read<E: Score, const FUSED: bool>(
     if volume.pass.sigmoid {
         for class in classes.iter_mut() {
             for i in 0..BLOCK {
+                // Finite, so that no share of 0 makes a NaN of it.
                 let z = class.log_p[i];
+                let z = if z < -1e30 { -1e30 } else { z };
+                let z = if z > 1e30 { 1e30 } else { z };
                 let e = exp::<FUSED>(-z.abs());
                 let (large, small) = (1.0 / (1.0 + e), e / (1.0 + e));
                 // ln of the larger; that of the smaller is |z| below it.
@@ -148,7 +151,8 @@ fn read<E: Score, const FUSED: bool>(
     for class in classes.iter_mut() {
         for i in 0..BLOCK {
             // Of a logit of −∞ too, so that no share of 0 makes a NaN of it.
-            class.log_p[i] = (class.log_p[i] - largest[i]).max(-1e30);
+            let z = class.log_p[i] - largest[i];
+            class.log_p[i] = if z < -1e30 { -1e30 } else { z };
             class.p[i] = exp::<FUSED>(class.log_p[i]);
             sum[i] += class.p[i];
         }

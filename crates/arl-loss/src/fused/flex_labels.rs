@@ -206,12 +206,11 @@ impl<E: Score> WithSimd for PlaneGradient<'_, '_, '_, E> {
                     let mut own = [0f32; BLOCK];
                     let mut entropy = [0f32; BLOCK];
                     for (i, &part) in column_part[columns.clone()].iter().enumerate() {
-                        let Ok(class) = usize::try_from(block.class[i]) else {
-                            continue;
-                        };
+                        let class = block.class[i].max(0) as usize;
                         let (change, of_entropy) = of_label[class * kw + part];
-                        entropy[i] = of_entropy;
-                        own[i] = scores[class][i] * block.inverse[i] * change;
+                        entropy[i] = if block.class[i] < 0 { 0.0 } else { of_entropy };
+                        // 0 by its last factor where the voxel does not count.
+                        own[i] = scores[class][i] * change * block.inverse[i];
                     }
                     for v in 0..len / S::F32_LANES {
                         let b_of =
@@ -230,10 +229,9 @@ impl<E: Score> WithSimd for PlaneGradient<'_, '_, '_, E> {
                             *p = simd.mul_f32s(*p, simd.add_f32s(b_of(c), rest));
                         }
                     }
-                    for i in 0..columns.len() {
-                        if let Ok(class) = usize::try_from(block.class[i]) {
-                            scores[class][i] += own[i] - entropy[i];
-                        }
+                    for (i, &class) in block.class[..columns.len()].iter().enumerate() {
+                        // Nothing is added where the voxel does not count.
+                        scores[class.max(0) as usize][i] += own[i] - entropy[i];
                     }
                     let row = h * width + columns.start..h * width + columns.end;
                     for (scores, out) in scores.iter().zip(out.iter_mut()) {
@@ -326,9 +324,8 @@ impl Block {
             volume.scores(image, c, segment, scores);
         }
         for (i, &class) in self.class[..len].iter().enumerate() {
-            if let Ok(class) = usize::try_from(class) {
-                self.own[i] = scores[class][i];
-            }
+            // That of class 0 where the voxel does not count; nothing reads it.
+            self.own[i] = scores[class.max(0) as usize][i];
         }
         for v in 0..padded / S::F32_LANES {
             let mut largest = simd.splat_f32s(f32::NEG_INFINITY);
@@ -349,7 +346,11 @@ impl Block {
             self.inverse[i] = 1.0 / self.sum[i];
             self.log_sum[i] = ln(self.sum[i]);
         }
-        for i in 0..len {
+        let all_count = self.class[..len]
+            .iter()
+            .fold(true, |all, &class| all & (class >= 0));
+        let ignored = if all_count { 0..0 } else { 0..len };
+        for i in ignored {
             if self.class[i] < 0 {
                 // Also clears a NaN, which a factor of 0 would keep.
                 self.inverse[i] = 0.0;

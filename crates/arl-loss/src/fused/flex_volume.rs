@@ -111,6 +111,7 @@ impl<E: Score> Volume<'_, E> {
     }
 
     /// The channel of each voxel of the segment, where the target is labels.
+    #[inline(always)]
     pub fn channels(
         &self,
         labels: &Labels,
@@ -120,32 +121,35 @@ impl<E: Score> Volume<'_, E> {
     ) {
         let start = image * self.voxels() + segment.voxel;
         let range = start..start + segment.columns.len();
-        let first = self.pass.first_label(self.classes);
-        let end = first + self.classes as i64;
-        // A label below 0 counts nowhere as it is.
+        let first = self.pass.first_label(self.classes) as i32;
+        let end = first + self.classes as i32;
+        // A label below 0 counts nowhere as it is, and one that i32 can't hold is no class.
         let ignored = self.pass.ignore_index.unwrap_or(-1);
+        let ignored = i32::try_from(ignored).unwrap_or(-1);
         let out = &mut out[..range.len()];
-        let channel = |label: i64| {
-            if label < 0 || label >= end || label == ignored {
-                IGNORED
-            } else {
-                (label - first) as i32
-            }
-        };
+        #[inline(always)]
         fn read<L: Copy>(labels: &[L], out: &mut [i32], channel: impl Fn(L) -> i32) {
             for (out, &label) in out.iter_mut().zip(labels) {
                 *out = channel(label);
             }
         }
+        let channel = |label: i32| {
+            if label < 0 || label >= end || label == ignored {
+                IGNORED
+            } else {
+                label - first
+            }
+        };
+        let wide = |label: i64| channel(i32::try_from(label).unwrap_or(-1));
         match labels {
-            Labels::I64(labels) => read(&labels[range], out, channel),
-            Labels::I32(labels) => read(&labels[range], out, |label| channel(label.into())),
+            Labels::I64(labels) => read(&labels[range], out, wide),
+            Labels::I32(labels) => read(&labels[range], out, channel),
             Labels::I16(labels) => read(&labels[range], out, |label| channel(label.into())),
             Labels::I8(labels) => read(&labels[range], out, |label| channel(label.into())),
             Labels::U64(labels) => read(&labels[range], out, |label| {
-                channel(i64::try_from(label).unwrap_or(-1))
+                wide(i64::try_from(label).unwrap_or(-1))
             }),
-            Labels::U32(labels) => read(&labels[range], out, |label| channel(label.into())),
+            Labels::U32(labels) => read(&labels[range], out, |label| wide(label.into())),
             Labels::U16(labels) => read(&labels[range], out, |label| channel(label.into())),
             Labels::U8(labels) => read(&labels[range], out, |label| channel(label.into())),
         }
@@ -308,7 +312,7 @@ pub(super) fn exp<const FUSED: bool>(x: f32) -> f32 {
     if x < -87.0 { 0.0 } else { series * power }
 }
 
-/// `ln x` for normal `x > 0`, to 2e-7 of its value or 1e-7 near 1, as `exp`.
+/// `ln x` for normal `x > 0`, NaN of NaN, to 2e-7 of its value or 1e-7 near 1, as `exp`.
 #[inline(always)]
 pub(super) fn ln(x: f32) -> f32 {
     let bits = x.to_bits();
@@ -322,7 +326,9 @@ pub(super) fn ln(x: f32) -> f32 {
     series = series * square + 1.0 / 7.0;
     series = series * square + 1.0 / 5.0;
     series = series * square + 1.0 / 3.0;
-    exponent as f32 * std::f32::consts::LN_2 + 2.0 * (s + s * square * series)
+    let logarithm = exponent as f32 * std::f32::consts::LN_2 + 2.0 * (s + s * square * series);
+    // NaN has bits like a large number's.
+    if x > 0.0 { logarithm } else { f32::NAN }
 }
 
 /// `ln(1 + x)` for `0 <= x <= 1`, to 2e-7 of its value, as `exp`.

@@ -368,3 +368,98 @@ fn cross_entropy_without_reduction_is_that_of_each_voxel() {
         assert_close(mean, scalar(loss.forward(z.clone(), y.clone())), 1e-6);
     }
 }
+
+#[test]
+fn false_positives_of_a_volume_without_any_class_have_a_sane_loss() {
+    // One sigmoid channel, and background everywhere.
+    let z = tensor(vec![2.0; 64], [1, 1, 4, 4, 4], F32).require_grad();
+    let loss = AdaptiveRegionLossConfig::new()
+        .with_regions(RegionGrid::size([2, 2, 2]))
+        .with_activation(Activation::Sigmoid)
+        .with_empty_regions(EmptyRegions::FalsePositives)
+        .init();
+    let value = loss.forward(z.clone(), labels(vec![0; 64], [1, 4, 4, 4]));
+    let p = 1.0 / (1.0 + (-2.0f64).exp());
+    assert_close(scalar(value), 8.0 * p, 1e-5);
+
+    let z = tensor(wave([1, 3, 2, 2, 2]), [1, 3, 2, 2, 2], F32);
+    let smoothed = CrossEntropyLossConfig::new()
+        .with_label_smoothing(0.1)
+        .with_class_weights(Some(vec![0.0, 1.0, 1.0]))
+        .init();
+    let value = smoothed.forward(z, labels(vec![0; 8], [1, 2, 2, 2]));
+    assert_eq!(scalar(value), 0.0);
+}
+
+#[test]
+fn a_network_of_nan_has_a_loss_of_nan() {
+    for kind in LossKind::ALL {
+        for dtype in [F32, F64] {
+            for broken in [0, 5, 9] {
+                let mut z = wave([1, 3, 1, 2, 2]);
+                // One logit, of the voxel's own class or of another.
+                z[broken] = f64::NAN;
+                let z = tensor(z, [1, 3, 1, 2, 2], dtype);
+                let loss = LossConfig::of(kind).init();
+                let value = scalar(loss.forward(z, labels(vec![1; 4], [1, 1, 2, 2])));
+                assert!(value.is_nan(), "{kind} in {dtype:?}: {value}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_class_may_be_masked_by_a_logit_of_minus_infinity() {
+    let (z, _) = reference(F32);
+    let z = z.slice_fill([0..2, 2..3], f32::NEG_INFINITY).require_grad();
+    // The masked class does not occur.
+    let y = labels((0..192).map(|i| i % 2).collect(), [2, 4, 4, 6]);
+    for kind in LossKind::ALL {
+        let loss = LossConfig::of(kind)
+            .with_regions(RegionGrid::size([2, 2, 2]))
+            .init();
+        let value = loss.forward(z.clone(), y.clone());
+        assert!(scalar(value.clone()).is_finite(), "{kind}");
+        let gradient = values(z.grad(&value.backward()).unwrap());
+        assert!(gradient.iter().all(|g| g.is_finite()), "{kind}");
+    }
+}
+
+#[test]
+fn labels_are_checked_in_any_type() {
+    let y = |dtype: DType| {
+        labels(vec![0, 1, 2, 255], [1, 1, 2, 2]).cast(burn::tensor::IntDType::from(dtype))
+    };
+    for dtype in [DType::U8, DType::U16, DType::U32, DType::U64, DType::I32] {
+        assert_eq!(check_labels(y(dtype), 256, None), Ok(()), "{dtype:?}");
+        assert_eq!(check_labels(y(dtype), 3, Some(255)), Ok(()), "{dtype:?}");
+        let error = check_labels(y(dtype), 3, Some(-100)).unwrap_err();
+        assert!(
+            matches!(
+                error,
+                LossError::Labels {
+                    count: 1,
+                    value: 255,
+                    ..
+                }
+            ),
+            "{error}"
+        );
+        // PyTorch's own label to ignore, which no unsigned label can be.
+        let z = tensor(vec![0.0; 12], [1, 3, 1, 2, 2], F64);
+        let ce = CrossEntropyLossConfig::new()
+            .with_ignore_index(Some(-100))
+            .init();
+        assert_close(scalar(ce.forward(z, y(dtype))), 3.0f64.ln(), 1e-12);
+    }
+}
+
+#[test]
+fn a_target_of_another_size_is_refused_at_every_scale() {
+    let (z, y) = reference(F32);
+    let deep = DeepSupervision::new(&LossConfig::of(LossKind::ArlCe));
+    let coarse = tensor(vec![0.0; 2 * 3 * 12], [2, 3, 2, 2, 3], F32);
+    let turned = y.swap_dims(1, 3);
+    let error = deep.try_forward(vec![z, coarse], turned).unwrap_err();
+    assert!(matches!(error, LossError::Shape { .. }), "{error}");
+}
