@@ -188,6 +188,10 @@ fn shape(classes: usize, edge: usize, device: &Device, on_cpu: bool, python: Opt
         "\nlogits {shape:?}, f32, {} MiB, regions of {REGION}³",
         bytes >> 20
     );
+    let only_fused = std::env::args().any(|argument| argument == "--fused");
+    // First, while nothing of ours takes memory.
+    let python = python.filter(|_| !only_fused);
+    let of_pytorch = python.map(|python| pytorch(python, classes, edge));
     let logits = Tensor::<5>::random(shape, Distribution::Normal(0.0, 3.0), device);
     let labels = labels(classes, edge, device);
     let grid = RegionGrid::size([REGION; 3]);
@@ -203,7 +207,7 @@ fn shape(classes: usize, edge: usize, device: &Device, on_cpu: bool, python: Opt
     let fused_row = time("ARL, fused", &logits, &fused);
     let reference = fused_row.both;
     fused_row.print(reference);
-    if std::env::args().any(|argument| argument == "--fused") {
+    if only_fused {
         return;
     }
     if !on_cpu {
@@ -254,41 +258,42 @@ fn shape(classes: usize, edge: usize, device: &Device, on_cpu: bool, python: Opt
             reference / floor
         );
     }
-    if let Some(python) = python {
-        pytorch(python, classes, edge, reference);
+    for line in of_pytorch.into_iter().flatten() {
+        match line {
+            Ok(row) => row.print(reference),
+            Err(text) => println!("  {text}"),
+        }
     }
 }
 
-/// What `benches/loss.py` finds in a process of its own.
-fn pytorch(python: &str, classes: usize, edge: usize, fused: f64) {
+/// What `benches/loss.py` finds in a process of its own: rows, and what else it has to say.
+fn pytorch(python: &str, classes: usize, edge: usize) -> Vec<Result<Row, String>> {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/loss.py");
     let arguments = [IMAGES, classes, edge, REGION].map(|number| number.to_string());
     let output = match Command::new(python).arg(script).args(arguments).output() {
         Ok(output) => output,
-        Err(error) => {
-            println!("  PyTorch: {python} does not start ({error})");
-            return;
-        }
+        Err(error) => return vec![Err(format!("PyTorch: {python} does not start ({error})"))],
     };
+    let mut found = Vec::new();
     for line in String::from_utf8_lossy(&output.stdout).lines() {
         let fields: Vec<&str> = line.split('\t').collect();
-        match fields[..] {
+        found.push(match fields[..] {
             [name, forward, both, extra] => {
                 let number = |text: &str| text.parse().unwrap_or(f64::NAN);
-                let row = Row {
+                Ok(Row {
                     name: name.to_owned(),
                     forward: number(forward),
                     both: number(both),
                     extra_mib: extra.parse().ok(),
-                };
-                row.print(fused);
+                })
             }
-            _ => println!("  {line}"),
-        }
+            _ => Err(line.to_owned()),
+        });
     }
     if !output.status.success() {
-        println!("  PyTorch stopped: {}", output.status);
+        found.push(Err(format!("PyTorch stopped: {}", output.status)));
     }
+    found
 }
 
 fn main() {

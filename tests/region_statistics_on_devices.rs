@@ -3,8 +3,8 @@
 mod common;
 
 use arl::loss::{
-    Activation, RegionGrid, StatisticsOptions, Target, TopKCrossEntropyLossConfig,
-    plain_region_statistics, region_statistics,
+    Activation, EmptyRegions, LossConfig, LossKind, RegionGrid, RegionReduction, StatisticsOptions,
+    Target, TopKCrossEntropyLossConfig, plain_region_statistics, region_statistics,
 };
 use burn::prelude::*;
 use burn::tensor::{DType, FloatDType, IntDType, TensorData};
@@ -217,12 +217,61 @@ fn wgpu_finds_the_hardest_voxels() {
         .init();
     let shape = [2, 3, 5, 7, 9];
     let value = |device: &Device| {
-        // No two voxels alike, so that all devices choose the same.
-        let z = (0..shape.iter().product::<usize>()).map(|i| (i as f32 * 1.7).sin() * 3.0);
-        let z = Tensor::<5>::from_data(TensorData::new(z.collect(), shape), device);
-        let target = class_indices(shape, DType::I32, device);
+        // No two voxels alike.
+        let (z, target) = patch(shape, device);
         loss.forward(z, target).into_scalar::<f32>()
     };
     let (found, expected) = (value(&device), value(&Device::flex()));
     assert!((found / expected - 1.0).abs() < 2e-6, "{found} {expected}");
+}
+
+/// Logits `[N, C, D, H, W]` without a pattern, and class indices.
+fn patch(shape: [usize; 5], device: &Device) -> (Tensor<5>, Target) {
+    let z = (0..shape.iter().product::<usize>()).map(|i| (i as f32 * 1.7).sin() * 3.0);
+    let z = Tensor::<5>::from_data(TensorData::new(z.collect(), shape), device);
+    (z, class_indices(shape, DType::I32, device))
+}
+
+#[test]
+fn wgpu_has_the_losses_of_the_cpu() {
+    let Some(device) = common::wgpu() else {
+        return;
+    };
+    let shape = [2, 3, 5, 7, 9];
+    let mut losses: Vec<(String, LossConfig)> = LossKind::ALL
+        .into_iter()
+        .map(|kind| (kind.to_string(), LossConfig::of(kind)))
+        .collect();
+    for name in RegionReduction::NAMES {
+        for policy in EmptyRegions::NAMES {
+            let config = LossConfig::of(LossKind::Arl)
+                .with_region_reduction(name.parse().unwrap())
+                .with_empty_regions(policy.parse().unwrap());
+            losses.push((format!("arl, {name}, {policy}"), config));
+        }
+    }
+    for (name, config) in losses {
+        let loss = config.with_regions(RegionGrid::size([2, 3, 4])).init();
+        let value = |device: &Device| {
+            let (z, target) = patch(shape, &device.clone().autodiff());
+            let z = z.require_grad();
+            let value = loss.forward(z.clone(), target);
+            let gradient = z.grad(&value.backward()).unwrap();
+            let gradient: Vec<f64> = gradient.into_data().iter::<f64>().collect();
+            (f64::from(value.into_scalar::<f32>()), gradient)
+        };
+        let (found, gradient) = value(&device);
+        let (expected, expected_gradient) = value(&Device::flex());
+        assert!(
+            (found / expected - 1.0).abs() < 3e-6,
+            "{name}: {found} instead of {expected}"
+        );
+        let largest = expected_gradient.iter().fold(0.0f64, |a, b| a.max(b.abs()));
+        for (found, expected) in gradient.iter().zip(&expected_gradient) {
+            assert!(
+                (found - expected).abs() < 1e-5 * largest,
+                "gradient of {name}: {found} instead of {expected}"
+            );
+        }
+    }
 }

@@ -104,15 +104,17 @@ impl Losses {
             }
             RegionReduction::Total => weighted.sum(),
             RegionReduction::Present => {
-                let regions_of_class = occurs.clone().sum_dim(2);
-                let occurring = regions_of_class.clone().clamp_max(1.0) * weights.clone();
-                let loss = if add_empty { loss } else { loss * occurs };
-                let of_class = loss.sum_dim(2) / regions_of_class.clamp_min(1.0) * weights.clone();
+                let of_class = occurs.clone().sum_dim(2);
+                let occurring = (of_class.clone().clamp_max(1.0) * weights.clone()).sum();
                 // Where no class occurs, what is added for empty regions is a mean over all images and classes.
-                let occurring = occurring.sum();
                 let none = -above_zero(occurring.clone()) + 1.0;
-                let all = weights.sum() * images as f64;
-                of_class.sum() / (occurring + none * all).clamp_min(1e-12)
+                let all = occurring + none * (weights.clone().sum() * images as f64);
+                let loss = if add_empty { loss } else { loss * occurs };
+                // One sum over all pairs, each with its share: sums over regions of which the quotient is taken lose the
+                // divisor in Burn's fusion on GPUs.
+                let shares = of_class.clamp_min(1.0).recip() * weights;
+                let shares = shares.expand([images, classes, regions]);
+                (loss * shares).sum() / all.clamp_min(1e-12)
             }
         }
     }
