@@ -53,14 +53,14 @@ fn detaching_changes_the_gradient_only() {
 #[test]
 fn any_number_of_threads_gives_the_same_bits() {
     let shape = [2, 3, 9, 8, 33];
-    let run = |threads| {
+    let run = |threads, kind| {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
             .build()
             .unwrap();
         pool.install(|| {
             let z = tensor(wave(shape), shape, F32).require_grad();
-            let loss = LossConfig::of(LossKind::ArlDiceCe)
+            let loss = LossConfig::of(kind)
                 .with_regions(RegionGrid::size([4, 4, 4]))
                 .init();
             let loss = loss.forward(z.clone(), labels(stripes([2, 9, 8, 33]), [2, 9, 8, 33]));
@@ -70,7 +70,9 @@ fn any_number_of_threads_gives_the_same_bits() {
             )
         })
     };
-    assert_eq!(run(1), run(5));
+    for kind in LossKind::ALL {
+        assert_eq!(run(1, kind), run(5, kind), "{kind}");
+    }
 }
 
 #[test]
