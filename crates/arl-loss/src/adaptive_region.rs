@@ -1,5 +1,5 @@
 use crate::reduction::Losses;
-use crate::scoring::{Scoring, above_zero, check_option, forward};
+use crate::scoring::{Scoring, above_zero, check_option, forward, forward_no_reduction};
 use crate::{
     Activation, Logits, LossError, RegionGrid, RegionReduction, RegionStatistics,
     StatisticsOptions, Target,
@@ -158,6 +158,7 @@ pub struct AdaptiveRegionLoss {
 }
 
 forward!(AdaptiveRegionLoss);
+forward_no_reduction!(AdaptiveRegionLoss);
 
 /// The loss, region by region: each tensor is `[N, C, K]`, without gradient. `N` is 1 with `batch`, and `C` is
 /// one less without background. Regions without a voxel that counts read 0. With `batch`, TP, FP and FN are the sums over the

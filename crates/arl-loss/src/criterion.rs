@@ -102,8 +102,8 @@ impl Scored {
             Self::Dice(loss) => (loss.regions(), loss.statistics_options()),
             Self::Tversky(loss) => (loss.regions(), loss.statistics_options()),
             Self::GeneralizedDice(loss) => (loss.regions(), loss.statistics_options()),
-            Self::CrossEntropy(loss) => (RegionGrid::WHOLE, loss.statistics_options()),
-            Self::Focal(loss) => (RegionGrid::WHOLE, loss.statistics_options()),
+            Self::CrossEntropy(loss) => (loss.regions(), loss.statistics_options()),
+            Self::Focal(loss) => (loss.regions(), loss.statistics_options()),
         };
         Request {
             regions,

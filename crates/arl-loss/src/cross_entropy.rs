@@ -1,5 +1,5 @@
-use crate::region_statistics::{check, check_shapes, whole_statistics};
-use crate::scoring::{above_zero, check_option};
+use crate::region_statistics::{check, check_shapes};
+use crate::scoring::{above_zero, check_option, forward};
 use crate::weights::{check_class_weights, class_weight_tensor};
 use crate::{
     Activation, Logits, LossError, RegionGrid, RegionStatistics, StatisticsOptions, Target, plain,
@@ -46,36 +46,12 @@ pub struct CrossEntropyLoss {
     config: CrossEntropyLossConfig,
 }
 
+forward!(CrossEntropyLoss);
+
 impl CrossEntropyLoss {
     /// The options.
     pub fn config(&self) -> &CrossEntropyLossConfig {
         &self.config
-    }
-
-    /// Loss of `logits` `[N, C, D, H, W]` (or `[N, C, H, W]`) against class indices `[N, D, H, W]` or shares
-    /// `[N, C, D, H, W]`; see [`Target`].
-    ///
-    /// # Panics
-    /// Where [`try_forward`](Self::try_forward) returns an error.
-    pub fn forward(&self, logits: impl Into<Logits>, target: impl Into<Target>) -> Tensor<1> {
-        self.try_forward(logits, target)
-            .unwrap_or_else(|error| panic!("{error}"))
-    }
-
-    /// As [`forward`](Self::forward), with wrong input as an error.
-    ///
-    /// # Errors
-    /// Shapes that do not fit, a wrong number of class weights, or label smoothing out of 0 to 1 or with sigmoid.
-    pub fn try_forward(
-        &self,
-        logits: impl Into<Logits>,
-        target: impl Into<Target>,
-    ) -> Result<Tensor<1>, LossError> {
-        self.from_statistics(&whole_statistics(
-            logits.into(),
-            target.into(),
-            &self.statistics_options(),
-        )?)
     }
 
     /// The cross entropy of each voxel and class, `[N, C, D, H, W]`, unweighted and 0 where it does not count. In plain tensor
@@ -139,6 +115,11 @@ impl CrossEntropyLoss {
         // Label smoothing makes an entropy also of classes whose voxels weigh nothing.
         let some = above_zero(weight.clone());
         Ok(entropy.sum() / weight.clamp_min(1e-12) * some)
+    }
+
+    /// One: these are sums over all voxels.
+    pub(crate) fn regions(&self) -> RegionGrid {
+        RegionGrid::WHOLE
     }
 
     pub(crate) fn statistics_options(&self) -> StatisticsOptions {

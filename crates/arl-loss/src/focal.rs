@@ -1,6 +1,6 @@
-use crate::region_statistics::whole_statistics;
+use crate::scoring::forward;
 use crate::weights::{check_class_weights, class_weight_tensor};
-use crate::{Activation, Logits, LossError, RegionStatistics, StatisticsOptions, Target};
+use crate::{Activation, LossError, RegionGrid, RegionStatistics, StatisticsOptions};
 use burn::config::Config;
 use burn::prelude::*;
 
@@ -45,36 +45,12 @@ pub struct FocalLoss {
     config: FocalLossConfig,
 }
 
+forward!(FocalLoss);
+
 impl FocalLoss {
     /// The options.
     pub fn config(&self) -> &FocalLossConfig {
         &self.config
-    }
-
-    /// Loss of `logits` `[N, C, D, H, W]` (or `[N, C, H, W]`) against class indices `[N, D, H, W]` or shares
-    /// `[N, C, D, H, W]`; see [`Target`].
-    ///
-    /// # Panics
-    /// Where [`try_forward`](Self::try_forward) returns an error.
-    pub fn forward(&self, logits: impl Into<Logits>, target: impl Into<Target>) -> Tensor<1> {
-        self.try_forward(logits, target)
-            .unwrap_or_else(|error| panic!("{error}"))
-    }
-
-    /// As [`forward`](Self::forward), with wrong input as an error.
-    ///
-    /// # Errors
-    /// Shapes that do not fit, a wrong number of class weights, a negative exponent.
-    pub fn try_forward(
-        &self,
-        logits: impl Into<Logits>,
-        target: impl Into<Target>,
-    ) -> Result<Tensor<1>, LossError> {
-        self.from_statistics(&whole_statistics(
-            logits.into(),
-            target.into(),
-            &self.statistics_options(),
-        )?)
     }
 
     /// The loss of statistics taken over any regions, with this loss's exponent, so that several losses can share one pass.
@@ -88,6 +64,11 @@ impl FocalLoss {
             focal = focal.clone() * class_weight_tensor(weights, &focal);
         }
         Ok(focal.sum() / statistics.voxels.clone().sum().clamp_min(1e-12))
+    }
+
+    /// One: these are sums over all voxels.
+    pub(crate) fn regions(&self) -> RegionGrid {
+        RegionGrid::WHOLE
     }
 
     pub(crate) fn statistics_options(&self) -> StatisticsOptions {

@@ -1,5 +1,5 @@
 use crate::reduction::Losses;
-use crate::scoring::{Scoring, above_zero, check_option, forward};
+use crate::scoring::{Scoring, above_zero, check_option, forward, forward_no_reduction};
 use crate::{
     Activation, LossError, RegionGrid, RegionReduction, RegionStatistics, StatisticsOptions,
 };
@@ -74,6 +74,7 @@ pub struct GeneralizedDiceLoss {
 }
 
 forward!(GeneralizedDiceLoss);
+forward_no_reduction!(GeneralizedDiceLoss);
 
 impl GeneralizedDiceLoss {
     /// The options.

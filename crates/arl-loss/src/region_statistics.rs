@@ -213,18 +213,6 @@ pub(crate) fn voxel_cross_entropy(
     plain::voxel_cross_entropy(at_least_f32(logits), labels, ignore_index)
 }
 
-/// The statistics of the whole volume as one region.
-pub(crate) fn whole_statistics(
-    Logits(logits): Logits,
-    target: Target,
-    options: &StatisticsOptions,
-) -> Result<RegionStatistics, LossError> {
-    check_shapes(&logits, &target)?;
-    let [_, _, d, h, w] = logits.dims();
-    let regions = RegionGrid::WHOLE.regions([d, h, w])?;
-    region_statistics(logits, target, &regions, options)
-}
-
 /// That logits and target describe the same, and some, voxels.
 pub(crate) fn check_shapes(logits: &Tensor<5>, target: &Target) -> Result<(), LossError> {
     let shape = logits.dims();

@@ -81,8 +81,7 @@ pub(crate) fn check_option(
     }
 }
 
-/// The methods that every loss on region statistics has, from its `regions`, `statistics_options`, `unreduced` and
-/// `from_statistics`.
+/// How a loss on region statistics is called, from its `regions`, `statistics_options` and `from_statistics`.
 macro_rules! forward {
     ($loss:ty) => {
         impl $loss {
@@ -113,6 +112,25 @@ macro_rules! forward {
                 self.from_statistics(&self.statistics(logits.into(), target.into())?)
             }
 
+            fn statistics(
+                &self,
+                logits: crate::Logits,
+                target: crate::Target,
+            ) -> Result<crate::RegionStatistics, crate::LossError> {
+                crate::region_statistics::check_shapes(&logits.0, &target)?;
+                let [_, _, d, h, w] = logits.0.dims();
+                let regions = self.regions().regions([d, h, w])?;
+                crate::region_statistics(logits, target, &regions, &self.statistics_options())
+            }
+        }
+    };
+}
+pub(crate) use forward;
+
+/// The same one by one, from its `unreduced`.
+macro_rules! forward_no_reduction {
+    ($loss:ty) => {
+        impl $loss {
             /// The loss of each image, class and region, `[N, C, K]`, unweighted; `N` is 1 with `batch`, and `C` one less
             /// without background. (Generalised Dice has one loss for all classes: `[N, 1, K]`.)
             ///
@@ -138,27 +156,17 @@ macro_rules! forward {
             ) -> Result<burn::tensor::Tensor<3>, crate::LossError> {
                 self.unreduced(&self.statistics(logits.into(), target.into())?)
             }
-
-            fn statistics(
-                &self,
-                logits: crate::Logits,
-                target: crate::Target,
-            ) -> Result<crate::RegionStatistics, crate::LossError> {
-                crate::region_statistics::check_shapes(&logits.0, &target)?;
-                let [_, _, d, h, w] = logits.0.dims();
-                let regions = self.regions().regions([d, h, w])?;
-                crate::region_statistics(logits, target, &regions, &self.statistics_options())
-            }
         }
     };
 }
-pub(crate) use forward;
+pub(crate) use forward_no_reduction;
 
 /// The rest of a loss that scores each class and region by itself: from the options that these losses have in common, its
 /// `statistics_options`, and `score`, which gives losses `[N, C, K]` of the selected statistics.
 macro_rules! scored {
     ($loss:ty, $config:ty) => {
         crate::scoring::forward!($loss);
+        crate::scoring::forward_no_reduction!($loss);
 
         impl $loss {
             /// The options.
