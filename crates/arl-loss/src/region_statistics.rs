@@ -1,4 +1,4 @@
-use crate::{Activation, Logits, LossError, RegionGrid, Regions, Target, plain};
+use crate::{Activation, Logits, LossError, Regions, Target, plain};
 use burn::prelude::*;
 use burn::tensor::DType;
 
@@ -205,7 +205,7 @@ pub(crate) fn voxel_cross_entropy(
     #[cfg(any(feature = "flex", feature = "cubecl"))]
     {
         let [_, _, d, h, w] = logits.dims();
-        let whole = RegionGrid::WHOLE.regions([d, h, w]);
+        let whole = crate::RegionGrid::WHOLE.regions([d, h, w]);
         if whole.is_ok_and(|whole| crate::fused::supports(&logits, &whole)) {
             return crate::fused::voxel_cross_entropy(logits, labels, ignore_index);
         }
