@@ -1,0 +1,134 @@
+//! A mask with one bit per voxel, so that 64 voxels are treated at once.
+
+use rayon::prelude::*;
+
+/// A mask `[D, H, W]`. Each row along W begins with a new word; bits beyond the row are 0.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Mask {
+    pub shape: [usize; 3],
+    words_per_row: usize,
+    words: Vec<u64>,
+}
+
+impl Mask {
+    /// The voxels for which `inside` says so, given `(d, h)` and the row's words to fill, lowest bit first.
+    pub fn from_rows(shape: [usize; 3], fill: impl Fn(usize, usize, &mut [u64]) + Sync) -> Self {
+        let words_per_row = shape[2].div_ceil(64);
+        let mut words = vec![0; shape[0] * shape[1] * words_per_row];
+        if !words.is_empty() {
+            words
+                .par_chunks_mut(shape[1] * words_per_row)
+                .enumerate()
+                .for_each(|(d, slice)| {
+                    for (h, row) in slice.chunks_exact_mut(words_per_row).enumerate() {
+                        fill(d, h, row);
+                    }
+                });
+        }
+        Self {
+            shape,
+            words_per_row,
+            words,
+        }
+    }
+
+    /// Number of voxels inside.
+    pub fn count(&self) -> u64 {
+        self.words
+            .iter()
+            .map(|word| u64::from(word.count_ones()))
+            .sum()
+    }
+
+    /// Number of voxels inside of both masks.
+    pub fn count_common(&self, other: &Self) -> u64 {
+        self.words
+            .iter()
+            .zip(&other.words)
+            .map(|(a, b)| u64::from((a & b).count_ones()))
+            .sum()
+    }
+
+    /// The words of one row.
+    pub fn row(&self, d: usize, h: usize) -> &[u64] {
+        let start = (d * self.shape[1] + h) * self.words_per_row;
+        &self.words[start..start + self.words_per_row]
+    }
+
+    /// The voxels inside of which at least one of the 6 neighbours is outside; beyond the volume all is outside.
+    pub fn surface(&self) -> Self {
+        let [depth, height, _] = self.shape;
+        Self::from_rows(self.shape, |d, h, surface| {
+            if d == 0 || h == 0 || d + 1 == depth || h + 1 == height {
+                // A neighbouring row is missing, so that everything is surface.
+                surface.copy_from_slice(self.row(d, h));
+                return;
+            }
+            let row = self.row(d, h);
+            let around = [
+                self.row(d - 1, h),
+                self.row(d + 1, h),
+                self.row(d, h - 1),
+                self.row(d, h + 1),
+            ];
+            for (i, surface) in surface.iter_mut().enumerate() {
+                let from_left = if i > 0 { row[i - 1] >> 63 } else { 0 };
+                let from_right = row.get(i + 1).map_or(0, |next| next << 63);
+                let enclosed = around.iter().fold(
+                    (row[i] << 1 | from_left) & (row[i] >> 1 | from_right),
+                    |all, row| all & row[i],
+                );
+                *surface = row[i] & !enclosed;
+            }
+        })
+    }
+}
+
+/// The positions of the bits set in a row.
+pub(super) fn set_bits(row: &[u64]) -> impl Iterator<Item = usize> {
+    row.iter().enumerate().flat_map(|(i, &word)| {
+        let mut rest = word;
+        std::iter::from_fn(move || {
+            let bit = (rest != 0).then(|| rest.trailing_zeros() as usize)?;
+            rest &= rest - 1;
+            Some(i * 64 + bit)
+        })
+    })
+}
+
+/// How many voxels away from `w` the nearest set bit of the row is, if that is below `limit`.
+pub(super) fn nearest_in_row(row: &[u64], w: usize, limit: usize) -> Option<usize> {
+    let (word, bit) = (w / 64, w % 64);
+    let mut nearest = limit;
+    // To the right, `w` itself included.
+    let mut shifted = row[word] >> bit;
+    let mut skipped = 0;
+    let mut next = word + 1;
+    while shifted == 0 {
+        skipped = next * 64 - w;
+        if skipped >= nearest || next == row.len() {
+            break;
+        }
+        shifted = row[next];
+        next += 1;
+    }
+    if shifted != 0 {
+        nearest = nearest.min(skipped + shifted.trailing_zeros() as usize);
+    }
+    // To the left.
+    let mut shifted = row[word] << (63 - bit);
+    let mut skipped = 0;
+    let mut next = word;
+    while shifted == 0 {
+        skipped = w + 1 - next * 64;
+        if skipped >= nearest || next == 0 {
+            break;
+        }
+        next -= 1;
+        shifted = row[next];
+    }
+    if shifted != 0 {
+        nearest = nearest.min(skipped + shifted.leading_zeros() as usize);
+    }
+    (nearest < limit).then_some(nearest)
+}
