@@ -4,7 +4,7 @@
 //! Transforms of Sampled Functions*, Theory of Computing 8:415, 2012): linear in the number of voxels.
 
 use ndarray::parallel::prelude::*;
-use ndarray::{Array3, ArrayView3, ArrayViewMut1, Axis};
+use ndarray::{Array3, ArrayView3, ArrayViewMut1, ArrayViewMut2, Axis};
 
 /// For each voxel the squared distance in mm² to the nearest voxel of `mask`; infinite everywhere for an empty mask.
 ///
@@ -21,7 +21,6 @@ use ndarray::{Array3, ArrayView3, ArrayViewMut1, Axis};
 /// ```
 pub fn squared_distances(mask: ArrayView3<bool>, spacing: [f64; 3]) -> Array3<f64> {
     let mut squared = Array3::zeros(mask.dim());
-    let (depth, height, width) = mask.dim();
     squared
         .axis_iter_mut(Axis(0))
         .into_par_iter()
@@ -30,24 +29,12 @@ pub fn squared_distances(mask: ArrayView3<bool>, spacing: [f64; 3]) -> Array3<f6
             for (row, mask) in slice.rows_mut().into_iter().zip(mask.rows()) {
                 along_row(row, mask.iter().copied(), spacing[2]);
             }
-            if height > 1 {
-                let mut envelope = Envelope::new(height, spacing[1]);
-                for line in slice.columns_mut() {
-                    envelope.transform(line);
-                }
-            }
+            along_columns(slice, spacing[1]);
         });
-    if depth > 1 && width > 0 {
-        squared
-            .axis_iter_mut(Axis(1))
-            .into_par_iter()
-            .for_each(|mut plane| {
-                let mut envelope = Envelope::new(depth, spacing[0]);
-                for line in plane.columns_mut() {
-                    envelope.transform(line);
-                }
-            });
-    }
+    squared
+        .axis_iter_mut(Axis(1))
+        .into_par_iter()
+        .for_each(|plane| along_columns(plane, spacing[0]));
     squared
 }
 
@@ -65,70 +52,100 @@ fn along_row(mut row: ArrayViewMut1<f64>, mask: impl Iterator<Item = bool>, spac
     }
 }
 
-/// The lower envelope of the parabolas `values[q] + (spacing · (x - q))²` of one line, with its working memory.
+/// Columns transformed together: a cache line or two hold one row of them.
+const BLOCK: usize = 16;
+
+/// Along the first axis of a plane `[N, W]`.
+fn along_columns(mut plane: ArrayViewMut2<f64>, spacing: f64) {
+    let length = plane.nrows();
+    if length < 2 {
+        return;
+    }
+    let mut columns = vec![0.0; BLOCK * length];
+    let mut envelope = Envelope::new(length, spacing);
+    for mut block in plane.axis_chunks_iter_mut(Axis(1), BLOCK) {
+        // Columns one after the other, because their voxels lie far apart in the plane.
+        for (x, row) in block.rows().into_iter().enumerate() {
+            for (column, value) in row.iter().enumerate() {
+                columns[column * length + x] = *value;
+            }
+        }
+        for column in columns.chunks_exact_mut(length).take(block.ncols()) {
+            envelope.transform(column);
+        }
+        for (x, mut row) in block.rows_mut().into_iter().enumerate() {
+            for (column, value) in row.iter_mut().enumerate() {
+                *value = columns[column * length + x];
+            }
+        }
+    }
+}
+
+/// The lower envelope of the parabolas `line[q] + (spacing · (x - q))²`, made for one line after another.
 struct Envelope {
     spacing: f64,
-    /// The line's values before the transform.
-    values: Vec<f64>,
-    /// The voxels whose parabolas form the envelope, from left to right.
-    vertices: Vec<usize>,
-    /// Where each of these parabolas begins to be the lowest, in voxels.
-    starts: Vec<f64>,
+    /// The parabolas that form the envelope, from left to right.
+    parabolas: Vec<Parabola>,
+}
+
+#[derive(Clone, Copy)]
+struct Parabola {
+    /// The voxel of its lowest point.
+    vertex: usize,
+    /// The line's value there.
+    value: f64,
+    /// Its height at voxel 0, in units of `spacing²`.
+    height: f64,
+    /// Where it begins to be the lowest, in voxels.
+    start: f64,
 }
 
 impl Envelope {
     fn new(length: usize, spacing: f64) -> Self {
         Self {
             spacing,
-            values: Vec::with_capacity(length),
-            vertices: Vec::with_capacity(length),
-            starts: Vec::with_capacity(length),
+            parabolas: Vec::with_capacity(length),
         }
     }
 
-    fn transform(&mut self, mut line: ArrayViewMut1<f64>) {
-        self.values.clear();
-        self.values.extend(line.iter());
-        self.build();
-        if self.vertices.is_empty() {
+    fn transform(&mut self, line: &mut [f64]) {
+        self.build(line);
+        let mut parabolas = self.parabolas.iter().peekable();
+        let Some(mut lowest) = parabolas.next() else {
             return;
-        }
-        let mut current = 0;
+        };
         for (x, value) in line.iter_mut().enumerate() {
-            while current + 1 < self.starts.len() && self.starts[current + 1] < x as f64 {
-                current += 1;
+            while let Some(next) = parabolas.next_if(|next| next.start < x as f64) {
+                lowest = next;
             }
-            let vertex = self.vertices[current];
-            *value = self.values[vertex] + (x.abs_diff(vertex) as f64 * self.spacing).powi(2);
+            let steps = x.abs_diff(lowest.vertex) as f64;
+            *value = lowest.value + (steps * self.spacing).powi(2);
         }
     }
 
-    fn build(&mut self) {
-        self.vertices.clear();
-        self.starts.clear();
-        // In units of voxels, a parabola's height is its value over spacing².
+    fn build(&mut self, line: &[f64]) {
         let scale = 1.0 / (self.spacing * self.spacing);
-        let height = |q: usize, values: &[f64]| values[q] * scale + (q * q) as f64;
-        for q in 0..self.values.len() {
-            if self.values[q] == f64::INFINITY {
+        self.parabolas.clear();
+        for (vertex, &value) in line.iter().enumerate() {
+            if value == f64::INFINITY {
                 continue;
             }
-            let mut start = f64::NEG_INFINITY;
-            while let (Some(&vertex), Some(&vertex_start)) =
-                (self.vertices.last(), self.starts.last())
-            {
-                let difference = height(q, &self.values) - height(vertex, &self.values);
-                start = difference / (2.0 * (q - vertex) as f64);
-                if start > vertex_start {
+            let mut new = Parabola {
+                vertex,
+                value,
+                height: value * scale + (vertex * vertex) as f64,
+                start: f64::NEG_INFINITY,
+            };
+            while let Some(last) = self.parabolas.last() {
+                let start = (new.height - last.height) / (2.0 * (new.vertex - last.vertex) as f64);
+                if start > last.start {
+                    new.start = start;
                     break;
                 }
-                // Nowhere the lowest any more.
-                self.vertices.pop();
-                self.starts.pop();
-                start = f64::NEG_INFINITY;
+                // The last one is nowhere the lowest any more.
+                self.parabolas.pop();
             }
-            self.vertices.push(q);
-            self.starts.push(start);
+            self.parabolas.push(new);
         }
     }
 }

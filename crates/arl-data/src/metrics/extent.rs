@@ -3,6 +3,8 @@
 use ndarray::{ArrayView2, ArrayView3, Axis, Zip};
 use rayon::prelude::*;
 
+use super::mask::contiguous;
+
 /// A box of voxels: the first one, and the one after the last, along `[D, H, W]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Extent {
@@ -22,12 +24,6 @@ impl Extent {
             low: std::array::from_fn(|axis| self.low[axis].min(other.low[axis])),
             high: std::array::from_fn(|axis| self.high[axis].max(other.high[axis])),
         }
-    }
-
-    /// Voxels along each axis; `None` for [`NOTHING`](Self::NOTHING).
-    pub fn shape(&self) -> Option<[usize; 3]> {
-        let shape = [0, 1, 2].map(|axis| self.high[axis].checked_sub(self.low[axis]));
-        Some([shape[0]?, shape[1]?, shape[2]?])
     }
 }
 
@@ -85,25 +81,26 @@ impl Extents {
     ) {
         let rows = prediction.rows().into_iter().zip(reference.rows());
         for (h, (prediction, reference)) in rows.enumerate() {
-            let mut voxels = prediction.iter().zip(reference).enumerate().peekable();
+            // Contiguous, as in every label map that was read; else a copy.
+            let (prediction, reference) = (contiguous(prediction), contiguous(reference));
+            let mut start = 0;
             // Label maps are made of long runs of equal labels.
-            while let Some((start, labels)) = voxels.next() {
-                let mut end = start + 1;
-                while voxels.next_if(|(_, next)| *next == labels).is_some() {
-                    end += 1;
+            while start < reference.len() {
+                let labels = [prediction[start], reference[start]];
+                let rest = prediction[start..].iter().zip(&reference[start..]);
+                let end = start + rest.take_while(|(p, r)| [**p, **r] == labels).count();
+                if Some(labels[1]) != ignore {
+                    self.voxels += (end - start) as u64;
+                    let run = Extent {
+                        low: [d, h, start],
+                        high: [d + 1, h + 1, end],
+                    };
+                    for label in labels {
+                        let extent = &mut self.of_label[slots[usize::from(label)]];
+                        *extent = extent.union(run);
+                    }
                 }
-                if Some(*labels.1) == ignore {
-                    continue;
-                }
-                self.voxels += (end - start) as u64;
-                let run = Extent {
-                    low: [d, h, start],
-                    high: [d + 1, h + 1, end],
-                };
-                for label in [labels.0, labels.1] {
-                    let extent = &mut self.of_label[slots[usize::from(*label)]];
-                    *extent = extent.union(run);
-                }
+                start = end;
             }
         }
     }

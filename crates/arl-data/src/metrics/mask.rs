@@ -1,5 +1,8 @@
 //! A mask with one bit per voxel, so that 64 voxels are treated at once.
 
+use std::borrow::Cow;
+
+use ndarray::{ArrayView1, ArrayView3, s};
 use rayon::prelude::*;
 
 /// A mask `[D, H, W]`. Each row along W begins with a new word; bits beyond the row are 0.
@@ -11,8 +14,21 @@ pub(super) struct Mask {
 }
 
 impl Mask {
-    /// The voxels for which `inside` says so, given `(d, h)` and the row's words to fill, lowest bit first.
-    pub fn from_rows(shape: [usize; 3], fill: impl Fn(usize, usize, &mut [u64]) + Sync) -> Self {
+    /// The voxels of `map` for which `inside` says so.
+    pub fn of_map<T: Clone + Sync>(map: ArrayView3<T>, inside: impl Fn(&T) -> bool + Sync) -> Self {
+        Self::of_words(map.dim().into(), |d, h, words| {
+            let row = map.slice(s![d, h, ..]);
+            for (word, voxels) in words.iter_mut().zip(contiguous(row).chunks(64)) {
+                let bits = voxels.iter().enumerate();
+                *word = bits.fold(0, |word, (bit, voxel)| {
+                    word | u64::from(inside(voxel)) << bit
+                });
+            }
+        })
+    }
+
+    /// A mask whose rows `(d, h)` are filled word by word, lowest bit first.
+    fn of_words(shape: [usize; 3], fill: impl Fn(usize, usize, &mut [u64]) + Sync) -> Self {
         let words_per_row = shape[2].div_ceil(64);
         let mut words = vec![0; shape[0] * shape[1] * words_per_row];
         if !words.is_empty() {
@@ -40,6 +56,14 @@ impl Mask {
             .sum()
     }
 
+    /// The voxels inside of this mask and outside of the other.
+    pub fn without(mut self, other: &Self) -> Self {
+        for (word, other) in self.words.iter_mut().zip(&other.words) {
+            *word &= !other;
+        }
+        self
+    }
+
     /// Number of voxels inside of both masks.
     pub fn count_common(&self, other: &Self) -> u64 {
         self.words
@@ -58,7 +82,7 @@ impl Mask {
     /// The voxels inside of which at least one of the 6 neighbours is outside; beyond the volume all is outside.
     pub fn surface(&self) -> Self {
         let [depth, height, _] = self.shape;
-        Self::from_rows(self.shape, |d, h, surface| {
+        Self::of_words(self.shape, |d, h, surface| {
             if d == 0 || h == 0 || d + 1 == depth || h + 1 == height {
                 // A neighbouring row is missing, so that everything is surface.
                 surface.copy_from_slice(self.row(d, h));
@@ -81,6 +105,14 @@ impl Mask {
                 *surface = row[i] & !enclosed;
             }
         })
+    }
+}
+
+/// The values of a row, copied only if they do not lie one after the other.
+pub(super) fn contiguous<T: Clone>(row: ArrayView1<T>) -> Cow<[T]> {
+    match row.to_slice() {
+        Some(row) => Cow::Borrowed(row),
+        None => Cow::Owned(row.to_vec()),
     }
 }
 

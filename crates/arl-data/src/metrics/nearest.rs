@@ -1,7 +1,8 @@
 //! The distance from each voxel of one surface to the nearest voxel of another.
 //!
 //! Two surfaces worth comparing mostly run close together, so the rows around a voxel are searched first, nearest row
-//! first, until no other row can hold anything nearer. Only where that takes too long is a distance transform made.
+//! first, until no other row can hold anything nearer. Where that takes too long, distance transforms of single slices
+//! answer: they need little memory however large the volume and however bad the prediction.
 
 use ndarray::Array3;
 use rayon::prelude::*;
@@ -9,9 +10,11 @@ use rayon::prelude::*;
 use super::mask::{Mask, nearest_in_row, set_bits};
 use crate::distance_transform::squared_distances;
 
-/// Rows searched around a voxel before it is left to the distance transform, which costs more than this many rows only
-/// where few voxels need it.
+/// Rows searched around a voxel before it is left to the distance transforms.
 const ROWS: usize = 256;
+
+/// Slices whose distance transforms are in memory together.
+const SLICES: usize = 16;
 
 /// The rows around a voxel's own row, by their distance from it.
 pub(super) struct Neighbourhood {
@@ -20,6 +23,15 @@ pub(super) struct Neighbourhood {
     rows: Vec<(isize, isize, f64)>,
     /// All rows nearer than this are in `rows`.
     complete: f64,
+}
+
+/// A voxel whose nearest voxel may lie beyond the searched rows.
+struct Far {
+    /// Its place among all voxels of its surface.
+    index: usize,
+    voxel: [usize; 3],
+    /// The smallest squared distance found so far.
+    squared: f64,
 }
 
 impl Neighbourhood {
@@ -31,9 +43,10 @@ impl Neighbourhood {
         let mut rows: Vec<_> = (-reach..=reach)
             .flat_map(|d| (-reach..=reach).map(move |h| (d, h, squared(d, h))))
             .collect();
-        rows.sort_by(|a, b| a.2.total_cmp(&b.2));
+        rows.select_nth_unstable_by(ROWS, |a, b| a.2.total_cmp(&b.2));
         let complete = rows[ROWS].2;
         rows.truncate(ROWS);
+        rows.sort_by(|a, b| a.2.total_cmp(&b.2));
         Self {
             spacing,
             rows,
@@ -45,39 +58,47 @@ impl Neighbourhood {
     ///
     /// They are in the order of the voxels of `from`.
     pub fn distances(&self, from: &Mask, to: &Mask) -> Vec<f64> {
-        let slices: Vec<Vec<Option<f64>>> = (0..from.shape[0])
+        let searched: Vec<Vec<Result<f64, f64>>> = (0..from.shape[0])
             .into_par_iter()
             .map(|d| {
-                let rows = (0..from.shape[1]).flat_map(|h| {
-                    set_bits(from.row(d, h)).map(move |w| self.squared_if_near(to, [d, h, w]))
-                });
-                rows.collect()
+                from.voxels_of_slice(d)
+                    .map(|voxel| self.search(to, voxel))
+                    .collect()
             })
             .collect();
-        let all_near = slices.iter().flatten().all(Option::is_some);
-        if all_near {
-            return slices
-                .into_iter()
-                .flatten()
-                .flatten()
-                .map(f64::sqrt)
-                .collect();
+        let searched: Vec<Result<f64, f64>> = searched.into_iter().flatten().collect();
+        let voxels = (0..from.shape[0]).flat_map(|d| from.voxels_of_slice(d));
+        let uncertain = voxels.zip(&searched).enumerate();
+        let mut far: Vec<Far> = uncertain
+            .filter_map(|(index, (voxel, found))| {
+                let squared = found.err()?;
+                Some(Far {
+                    index,
+                    voxel,
+                    squared,
+                })
+            })
+            .collect();
+        self.search_slices(to, &mut far);
+        let mut distances: Vec<f64> = searched
+            .into_iter()
+            .map(|found| found.unwrap_or_else(|bound| bound).sqrt())
+            .collect();
+        for Far { index, squared, .. } in far {
+            distances[index] = squared.sqrt();
         }
-        let squared = squared_distances(to.to_array().view(), self.spacing);
-        let voxels = (0..from.shape[0]).flat_map(|d| {
-            (0..from.shape[1]).flat_map(move |h| set_bits(from.row(d, h)).map(move |w| [d, h, w]))
-        });
-        voxels.map(|voxel| squared[voxel].sqrt()).collect()
+        distances
     }
 
-    /// The squared distance in mm² from a voxel to the nearest of `to`, unless that lies beyond the rows.
-    fn squared_if_near(&self, to: &Mask, [d, h, w]: [usize; 3]) -> Option<f64> {
+    /// The squared distance in mm² from a voxel to the nearest of `to`; a bound above it where that may lie beyond the
+    /// rows.
+    fn search(&self, to: &Mask, [d, h, w]: [usize; 3]) -> Result<f64, f64> {
         let [depth, height, width] = to.shape;
         let mut nearest = f64::INFINITY;
         let mut limit = width;
         for &(along_d, along_h, across) in &self.rows {
             if across >= nearest {
-                return Some(nearest);
+                return Ok(nearest);
             }
             let (d, h) = (
                 d.wrapping_add_signed(along_d),
@@ -93,22 +114,51 @@ impl Neighbourhood {
                 limit = steps;
             }
         }
-        (nearest <= self.complete).then_some(nearest)
+        if nearest <= self.complete {
+            Ok(nearest)
+        } else {
+            Err(nearest)
+        }
+    }
+
+    /// Completes the search of `far` with all slices of `to`.
+    fn search_slices(&self, to: &Mask, far: &mut [Far]) {
+        if far.is_empty() {
+            return;
+        }
+        let slices: Vec<usize> = (0..to.shape[0])
+            .filter(|&d| to.voxels_of_slice(d).next().is_some())
+            .collect();
+        for slices in slices.chunks(SLICES) {
+            let within_slices: Vec<_> = slices
+                .par_iter()
+                .map(|&d| (d, squared_distances(to.slice(d).view(), self.spacing)))
+                .collect();
+            far.par_iter_mut().for_each(|far| {
+                let [d, h, w] = far.voxel;
+                for (slice, within) in &within_slices {
+                    let across = (d.abs_diff(*slice) as f64 * self.spacing[0]).powi(2);
+                    if across < far.squared {
+                        far.squared = far.squared.min(across + within[[0, h, w]]);
+                    }
+                }
+            });
+        }
     }
 }
 
 impl Mask {
-    /// One `bool` per voxel.
-    fn to_array(&self) -> Array3<bool> {
-        let [depth, height, _] = self.shape;
-        let mut array = Array3::from_elem(self.shape, false);
-        for d in 0..depth {
-            for h in 0..height {
-                for w in set_bits(self.row(d, h)) {
-                    array[[d, h, w]] = true;
-                }
-            }
+    /// The voxels inside of one slice along D, row by row.
+    fn voxels_of_slice(&self, d: usize) -> impl Iterator<Item = [usize; 3]> {
+        (0..self.shape[1]).flat_map(move |h| set_bits(self.row(d, h)).map(move |w| [d, h, w]))
+    }
+
+    /// One slice `[1, H, W]` with a `bool` per voxel.
+    fn slice(&self, d: usize) -> Array3<bool> {
+        let mut slice = Array3::from_elem([1, self.shape[1], self.shape[2]], false);
+        for [_, h, w] in self.voxels_of_slice(d) {
+            slice[[0, h, w]] = true;
         }
-        array
+        slice
     }
 }

@@ -139,15 +139,19 @@ pub fn score(
             .zip(&found.of_label)
             .filter(|(label, _)| structure.labels.contains(label))
             .fold(Extent::NOTHING, |all, (_, extent)| all.union(*extent));
-        let Some(shape) = extent.shape() else {
+        if extent == Extent::NOTHING {
             return Scores::absent(found.voxels, metrics);
-        };
+        }
         // All of the structure in either map lies in this box, and what lies beyond a box counts as outside of it.
         let [d, h, w] = [0, 1, 2].map(|axis| extent.low[axis]..extent.high[axis]);
         let prediction = prediction.slice(s![d.clone(), h.clone(), w.clone()]);
         let reference = reference.slice(s![d, h, w]);
-        let mask = |map| mask_of(structure, map, reference, shape, ignore);
-        let (prediction, reference) = (mask(prediction), mask(reference));
+        let mut masks = [prediction, reference].map(|map| mask_of(&structure.labels, map));
+        if let Some(ignore) = ignore {
+            let ignored = Mask::of_map(reference, |&label| label == ignore);
+            masks = masks.map(|mask| mask.without(&ignored));
+        }
+        let [prediction, reference] = masks;
         compare(
             &prediction,
             &reference,
@@ -160,29 +164,13 @@ pub fn score(
     Ok(scores.collect())
 }
 
-/// The voxels of `map` that belong to the structure and are not ignored.
-fn mask_of(
-    structure: &Structure,
-    map: ArrayView3<u16>,
-    reference: ArrayView3<u16>,
-    shape: [usize; 3],
-    ignore: Option<u16>,
-) -> Mask {
+/// The voxels of `map` with any of these labels.
+fn mask_of(labels: &BTreeSet<u16>, map: ArrayView3<u16>) -> Mask {
     let mut belongs = vec![false; usize::from(u16::MAX) + 1];
-    for &label in &structure.labels {
+    for &label in labels {
         belongs[usize::from(label)] = true;
     }
-    Mask::from_rows(shape, |d, h, words| {
-        let row = map.slice(s![d, h, ..]);
-        for (w, &label) in row.iter().enumerate() {
-            words[w / 64] |= u64::from(belongs[usize::from(label)]) << (w % 64);
-        }
-        if let Some(ignore) = ignore {
-            for (w, &label) in reference.slice(s![d, h, ..]).iter().enumerate() {
-                words[w / 64] &= !(u64::from(label == ignore) << (w % 64));
-            }
-        }
-    })
+    Mask::of_map(map, |&label| belongs[usize::from(label)])
 }
 
 fn compare(

@@ -34,14 +34,7 @@ impl SurfaceDistances {
         spacing: [f64; 3],
     ) -> Result<Self, ScoreError> {
         ScoreError::check(prediction.dim(), reference.dim(), spacing)?;
-        let mask = |array: &Array3<bool>| {
-            let shape = array.dim().into();
-            Mask::from_rows(shape, |d, h, words| {
-                for w in 0..shape[2] {
-                    words[w / 64] |= u64::from(array[[d, h, w]]) << (w % 64);
-                }
-            })
-        };
+        let mask = |array: &Array3<bool>| Mask::of_map(array.view(), |inside| *inside);
         let neighbourhood = Neighbourhood::new(spacing);
         Ok(Self::of_masks(
             &mask(prediction),
