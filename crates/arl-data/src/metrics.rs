@@ -20,7 +20,8 @@
 //! # Definitions
 //! - Dice `2 TP / (2 TP + FP + FN)`, IoU `TP / (TP + FP + FN)`.
 //! - The surface of a mask is made of its voxels with at least one of their 6 neighbours outside of the mask; what lies
-//!   beyond the volume is outside. Distances are Euclidean, from voxel centre to voxel centre, in mm, and exact.
+//!   beyond the volume is outside. A volume of one slice is a 2D image, where 4 neighbours count. Distances are
+//!   Euclidean, from voxel centre to voxel centre, in mm, and exact.
 //! - HD: the largest distance from either surface to the other. HD95: the larger of the two directed 95th percentiles,
 //!   each interpolated linearly. ASSD: the mean over the voxels of both surfaces, pooled. NSD: the share of the voxels of
 //!   both surfaces, pooled, that lie within a tolerance of the other. MONAI defines them in the same way

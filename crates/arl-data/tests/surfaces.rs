@@ -106,7 +106,13 @@ fn distance_transforms_of_scipy() {
 
 /// Two random masks, sometimes far apart or empty, and a spacing.
 fn masks(random: &mut SmallRng) -> (Array3<bool>, Array3<bool>, [f64; 3]) {
-    let shape: [usize; 3] = std::array::from_fn(|_| random.random_range(1..70));
+    let shape: [usize; 3] = std::array::from_fn(|_| {
+        if random.random_bool(0.1) {
+            1
+        } else {
+            random.random_range(1..70)
+        }
+    });
     let spacing = std::array::from_fn(|_| random.random_range(0.2..4.0));
     let mut ball = || {
         let centre: [f64; 3] = shape.map(|n| random.random_range(-2.0..n as f64 + 2.0));
@@ -135,14 +141,16 @@ fn by_definition(first: &Array3<bool>, second: &Array3<bool>, spacing: [f64; 3])
         let is_surface = |&[d, h, w]: &[usize; 3]| {
             // Below 0 wraps to an index that no volume has.
             let neighbours = [
-                [d.wrapping_sub(1), h, w],
-                [d + 1, h, w],
-                [d, h.wrapping_sub(1), w],
-                [d, h + 1, w],
-                [d, h, w.wrapping_sub(1)],
-                [d, h, w + 1],
+                (0, [d.wrapping_sub(1), h, w]),
+                (0, [d + 1, h, w]),
+                (1, [d, h.wrapping_sub(1), w]),
+                (1, [d, h + 1, w]),
+                (2, [d, h, w.wrapping_sub(1)]),
+                (2, [d, h, w + 1]),
             ];
-            at([d, h, w]) && !neighbours.into_iter().all(at)
+            let counts = |axis| mask.len_of(Axis(axis)) > 1 || mask.len() == 1;
+            let outside = |(axis, place)| counts(axis) && !at(place);
+            at([d, h, w]) && neighbours.into_iter().any(outside)
         };
         let voxels = mask.indexed_iter().map(|((d, h, w), _)| [d, h, w]);
         voxels.filter(is_surface).collect()
@@ -164,7 +172,7 @@ fn by_definition(first: &Array3<bool>, second: &Array3<bool>, spacing: [f64; 3])
 #[test]
 fn distances_equal_the_definition() {
     let mut random = SmallRng::seed_from_u64(2);
-    for _ in 0..40 {
+    for _ in 0..30 {
         let (first, second, spacing) = masks(&mut random);
         let distances = between(&first, &second, spacing);
         for (got, expected) in [
@@ -201,7 +209,7 @@ fn values(distances: &SurfaceDistances) -> Vec<Option<f64>> {
 #[test]
 fn metrics_do_not_depend_on_order_or_orientation() {
     let mut random = SmallRng::seed_from_u64(3);
-    for _ in 0..40 {
+    for _ in 0..30 {
         let (first, second, spacing) = masks(&mut random);
         let expected = values(&between(&first, &second, spacing));
         assert_eq!(values(&between(&second, &first, spacing)), expected);
@@ -226,7 +234,7 @@ fn metrics_do_not_depend_on_order_or_orientation() {
 #[test]
 fn identical_masks_are_at_distance_0_and_tolerance_only_helps() {
     let mut random = SmallRng::seed_from_u64(4);
-    for _ in 0..40 {
+    for _ in 0..30 {
         let (first, second, spacing) = masks(&mut random);
         let same = between(&first, &first, spacing);
         if first.iter().any(|inside| *inside) {

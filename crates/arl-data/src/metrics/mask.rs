@@ -80,28 +80,37 @@ impl Mask {
     }
 
     /// The voxels inside of which at least one of the 6 neighbours is outside; beyond the volume all is outside.
-    pub fn surface(&self) -> Self {
+    ///
+    /// Only neighbours along `axes` count, so that a single slice has the surface of a 2D image.
+    pub fn surface(&self, axes: [bool; 3]) -> Self {
         let [depth, height, _] = self.shape;
         Self::of_words(self.shape, |d, h, surface| {
-            if d == 0 || h == 0 || d + 1 == depth || h + 1 == height {
-                // A neighbouring row is missing, so that everything is surface.
-                surface.copy_from_slice(self.row(d, h));
+            let row = self.row(d, h);
+            let neighbours = [
+                (axes[0], d.checked_sub(1).map(|d| (d, h))),
+                (axes[0], (d + 1 < depth).then_some((d + 1, h))),
+                (axes[1], h.checked_sub(1).map(|h| (d, h))),
+                (axes[1], (h + 1 < height).then_some((d, h + 1))),
+            ];
+            if neighbours
+                .iter()
+                .any(|(counts, place)| *counts && place.is_none())
+            {
+                surface.copy_from_slice(row);
                 return;
             }
-            let row = self.row(d, h);
-            let around = [
-                self.row(d - 1, h),
-                self.row(d + 1, h),
-                self.row(d, h - 1),
-                self.row(d, h + 1),
-            ];
+            // The row itself stands for a neighbour that does not count: it is inside wherever the row is.
+            let around = neighbours.map(|(counts, place)| match place {
+                Some((d, h)) if counts => self.row(d, h),
+                _ => row,
+            });
             for (i, surface) in surface.iter_mut().enumerate() {
-                let from_left = if i > 0 { row[i - 1] >> 63 } else { 0 };
-                let from_right = row.get(i + 1).map_or(0, |next| next << 63);
-                let enclosed = around.iter().fold(
-                    (row[i] << 1 | from_left) & (row[i] >> 1 | from_right),
-                    |all, row| all & row[i],
-                );
+                let mut enclosed = around.iter().fold(u64::MAX, |all, row| all & row[i]);
+                if axes[2] {
+                    let from_left = if i > 0 { row[i - 1] >> 63 } else { 0 };
+                    let from_right = row.get(i + 1).map_or(0, |next| next << 63);
+                    enclosed &= (row[i] << 1 | from_left) & (row[i] >> 1 | from_right);
+                }
                 *surface = row[i] & !enclosed;
             }
         })

@@ -16,10 +16,12 @@ const ROWS: usize = 256;
 /// Slices whose distance transforms are in memory together.
 const SLICES: usize = 16;
 
-/// The rows around a voxel's own row, by their distance from it.
+/// What lies around a voxel of a volume.
 pub(super) struct Neighbourhood {
     pub spacing: [f64; 3],
-    /// Steps along D and H, and the squared distance in mm².
+    /// Along which axes a voxel has neighbours at all: a single slice is a 2D image.
+    pub axes: [bool; 3],
+    /// Rows by their distance from the voxel's own: steps along D and H, and the squared distance in mm².
     rows: Vec<(isize, isize, f64)>,
     /// All rows nearer than this are in `rows`.
     complete: f64,
@@ -35,7 +37,11 @@ struct Far {
 }
 
 impl Neighbourhood {
-    pub fn new(spacing: [f64; 3]) -> Self {
+    /// For a volume of this shape.
+    pub fn new(shape: (usize, usize, usize), spacing: [f64; 3]) -> Self {
+        // A volume of one voxel has all of its neighbours outside.
+        let single = shape == (1, 1, 1);
+        let axes = [shape.0, shape.1, shape.2].map(|length| length > 1 || single);
         let squared =
             |d: isize, h: isize| (d as f64 * spacing[0]).powi(2) + (h as f64 * spacing[1]).powi(2);
         // Whatever the spacing, the nearest `ROWS` rows lie within so many steps.
@@ -49,6 +55,7 @@ impl Neighbourhood {
         rows.sort_by(|a, b| a.2.total_cmp(&b.2));
         Self {
             spacing,
+            axes,
             rows,
             complete,
         }

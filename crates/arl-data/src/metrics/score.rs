@@ -132,7 +132,7 @@ pub fn score(
         .collect();
     let labels: Vec<u16> = labels.into_iter().collect();
     let found = extents(prediction.view(), reference.view(), &labels, ignore);
-    let neighbourhood = Neighbourhood::new(spacing);
+    let neighbourhood = Neighbourhood::new(prediction.dim(), spacing);
     let scores = structures.par_iter().map(|structure| {
         let extent = labels
             .iter()

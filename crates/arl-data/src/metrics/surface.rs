@@ -13,7 +13,7 @@ const ROUNDING: f64 = 1.0 + 1e-6;
 /// Distances in mm between the surfaces of a prediction and a reference.
 ///
 /// The surface of a mask is made of those of its voxels that have at least one of their 6 neighbours outside of it;
-/// what lies beyond the volume is outside. If one mask is empty, the distances from the other are infinite. The values
+/// what lies beyond the volume is outside, except that a single slice has no neighbours. If one mask is empty, the distances from the other are infinite. The values
 /// computed here are `None` if both are.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SurfaceDistances {
@@ -35,7 +35,7 @@ impl SurfaceDistances {
     ) -> Result<Self, ScoreError> {
         ScoreError::check(prediction.dim(), reference.dim(), spacing)?;
         let mask = |array: &Array3<bool>| Mask::of_map(array.view(), |inside| *inside);
-        let neighbourhood = Neighbourhood::new(spacing);
+        let neighbourhood = Neighbourhood::new(prediction.dim(), spacing);
         Ok(Self::of_masks(
             &mask(prediction),
             &mask(reference),
@@ -43,12 +43,16 @@ impl SurfaceDistances {
         ))
     }
 
+    /// Of masks that may be cut out of the neighbourhood's volume.
     pub(super) fn of_masks(
         prediction: &Mask,
         reference: &Mask,
         neighbourhood: &Neighbourhood,
     ) -> Self {
-        let (prediction, reference) = (prediction.surface(), reference.surface());
+        let (prediction, reference) = (
+            prediction.surface(neighbourhood.axes),
+            reference.surface(neighbourhood.axes),
+        );
         let distances = |from: &Mask, to: &Mask| match (from.count(), to.count()) {
             (voxels, 0) => vec![f64::INFINITY; voxels as usize],
             (0, _) => Vec::new(),

@@ -105,6 +105,19 @@ fn all_metrics_of_concentric_balls() {
     );
 }
 
+/// MONAI's tests/metrics/test_surface_dice.py.
+#[test]
+fn a_single_slice_is_a_2d_image() {
+    let from = |column| Array3::from_shape_fn((1, 480, 640), |(_, _, w)| w >= column);
+    let (prediction, reference) = (from(50), from(60));
+    let foreground = SurfaceDistances::between(&prediction, &reference, [1.0; 3]).unwrap();
+    close(foreground.normalised_dice(0.0), 0.770_460_959_5, 1e-9);
+    let outside = |mask: &Array3<bool>| mask.mapv(|inside| !inside);
+    let background =
+        SurfaceDistances::between(&outside(&prediction), &outside(&reference), [1.0; 3]).unwrap();
+    close(background.normalised_dice(0.0), 0.542_213_883_7, 1e-9);
+}
+
 #[test]
 fn dice_of_a_few_voxels() {
     let scores = score(

@@ -57,6 +57,8 @@ def masks(labels, structure):
 
 
 def scores(prediction, reference, structure, spacing, tolerance):
+    if len(prediction) == 1:  # A 2D image.
+        prediction, reference, spacing = prediction[0], reference[0], spacing[1:]
     pair = (masks(prediction, structure), masks(reference, structure))
     surface = {"include_background": True, "spacing": spacing}
     values = {
