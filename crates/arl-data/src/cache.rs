@@ -47,7 +47,7 @@ impl Cache {
         on_case: &(dyn Fn(usize, usize) + Sync),
     ) -> Result<Self> {
         std::fs::create_dir_all(directory).map_err(|error| DataError::io(directory, error))?;
-        let plan_text = preprocessing_text(plan);
+        let plan_text = preprocessing_text(dataset, plan);
         let total = dataset.training.len();
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let (next, done, failed) = (
@@ -140,9 +140,9 @@ fn open_or_build_case(
             "training needs one: add it, or move the image to the test cases",
         ));
     };
-    let values: Vec<u16> = plan.classes.iter().map(|class| class.value).collect();
+    let groups = sampled_labels(plan);
     let seed = u64::from(crc32fast::hash(case.id.as_bytes()));
-    let locations = locations::draw(&labels, &values, locations::VOXELS_PER_CLASS, seed);
+    let locations = locations::draw(&labels, &groups, locations::VOXELS_PER_CLASS, seed);
     file::write(
         &path,
         origin.clone(),
@@ -181,12 +181,23 @@ fn stamp(source: &Path) -> Result<Stamp> {
     })
 }
 
-/// What preprocessing takes from the plan, as text: two plans with the same text give the same cache.
-fn preprocessing_text(plan: &Plan) -> String {
+/// The labels of each class that patches are centred on: the background, then the regions, or the classes without them.
+fn sampled_labels(plan: &Plan) -> Vec<Vec<u16>> {
+    if plan.regions.is_empty() {
+        return plan.classes.iter().map(|class| vec![class.value]).collect();
+    }
+    let regions = plan.regions.iter().map(|region| region.values.clone());
+    std::iter::once(vec![0]).chain(regions).collect()
+}
+
+/// What preprocessing takes from the plan and from how the dataset is read, as text: the same text gives the same cache.
+fn preprocessing_text(dataset: &Dataset, plan: &Plan) -> String {
     serde_json::json!({
         "target_spacing": plan.target_spacing,
         "normalization": plan.normalization,
         "classes": plan.classes,
+        "regions": plan.regions,
+        "remap_labels": dataset.options.remap_labels,
         "ignore_label": plan.ignore_label,
     })
     .to_string()

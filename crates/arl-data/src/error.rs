@@ -1,7 +1,7 @@
 //! What can go wrong with files that come from outside, each as one line that names the file and the cure.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The result type of this crate.
 pub type Result<T> = std::result::Result<T, DataError>;
@@ -38,6 +38,14 @@ pub enum DataError {
 }
 
 impl DataError {
+    /// The file or directory at fault, where it is one.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Io { path, .. } | Self::Invalid { path, .. } => Some(path),
+            Self::Worker { .. } => None,
+        }
+    }
+
     /// The operating system's refusal, with the path it happened at.
     pub fn io(path: impl Into<PathBuf>, source: io::Error) -> Self {
         Self::Io {

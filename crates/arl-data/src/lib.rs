@@ -44,6 +44,6 @@ pub mod split;
 pub mod tensor;
 pub mod volume;
 
-pub use dataset::{Case, Dataset, LabelClass, Layout};
+pub use dataset::{Case, Dataset, LabelClass, LabelRemap, Layout, ReadOptions, Region};
 pub use error::{DataError, Result};
 pub use volume::{Geometry, Volume};

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::dataset::{Dataset, LabelClass};
+use crate::dataset::{Dataset, LabelClass, Region};
 use crate::error::{DataError, Result};
 use crate::fingerprint::{Fingerprint, Intensities};
 use crate::resample::resampled_shape;
@@ -31,6 +31,9 @@ pub struct Plan {
     pub channel_names: Vec<String>,
     /// Classes sorted by value, background first.
     pub classes: Vec<LabelClass>,
+    /// What is learned instead of the classes, in the order of painting; empty where each voxel is of one class.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub regions: Vec<Region>,
     /// Voxels with this label count nowhere.
     pub ignore_label: Option<u16>,
     /// Spacing to which everything is resampled, in mm, `[D, H, W]`.
@@ -202,12 +205,18 @@ impl Plan {
                 stride,
             })
             .collect();
-        let mirror_axes = mirror_axes(&dataset.classes, fingerprint.left_right_axis, &mut reasons);
+        let regions = dataset.regions.iter().map(|region| LabelClass {
+            name: region.name.clone(),
+            value: region.paint,
+        });
+        let named: Vec<LabelClass> = dataset.classes.iter().cloned().chain(regions).collect();
+        let mirror_axes = mirror_axes(&named, fingerprint.left_right_axis, &mut reasons);
         let plan = Self {
             version: PLAN_VERSION,
             dataset: dataset.name.clone(),
             channel_names: dataset.channel_names.clone(),
             classes: dataset.classes.clone(),
+            regions: dataset.regions.clone(),
             ignore_label: dataset.ignore_label,
             target_spacing,
             median_shape,
@@ -247,6 +256,14 @@ impl Plan {
     /// Number of classes, background included.
     pub fn num_classes(&self) -> usize {
         self.classes.len()
+    }
+
+    /// Output channels of the network: one per region where there are regions, else one per class.
+    pub fn outputs(&self) -> usize {
+        match self.regions.len() {
+            0 => self.num_classes(),
+            regions => regions,
+        }
     }
 
     /// What the patch must divide by, `[D, H, W]`; `usize::MAX` where the product is larger, which
@@ -289,6 +306,19 @@ impl Plan {
                 "class {:?} has value {} at position {index}, values must be 0, 1, 2, … in order",
                 class.name, class.value
             ));
+        }
+        let is_class = |value: &u16| (1..self.classes.len()).contains(&usize::from(*value));
+        for Region {
+            name,
+            values,
+            paint,
+        } in &self.regions
+        {
+            if values.is_empty() || !values.iter().chain([paint]).all(is_class) {
+                return Err(format!(
+                    "region {name:?} is made of {values:?} and painted as {paint}, which are not all foreground classes"
+                ));
+            }
         }
         for (name, scheme) in self.channel_names.iter().zip(&self.normalization) {
             if let ChannelNormalization::Ct {
@@ -686,6 +716,7 @@ mod tests {
             dataset: "Dataset001_Test".into(),
             channel_names: vec!["CT".into()],
             classes: classes(&["background", "liver", "tumour"]),
+            regions: Vec::new(),
             ignore_label: None,
             target_spacing: [1.0; 3],
             median_shape: [32; 3],
@@ -762,6 +793,21 @@ mod tests {
             refusal(|plan| plan.classes[2].value = 4),
             "class \"tumour\" has value 4 at position 2, values must be 0, 1, 2, … in order"
         );
+    }
+
+    #[test]
+    fn regions_are_made_of_classes() {
+        let region = |values: &[u16], paint| Region {
+            name: "whole".into(),
+            values: values.into(),
+            paint,
+        };
+        let mut good = plan();
+        good.regions = vec![region(&[1, 2], 1)];
+        assert_eq!((good.validate(), good.outputs()), (Ok(()), 1));
+        for wrong in [region(&[], 1), region(&[1, 3], 1), region(&[1], 0)] {
+            assert!(refusal(|plan| plan.regions = vec![wrong]).contains("\"whole\""));
+        }
     }
 
     #[test]

@@ -2,10 +2,11 @@
 //!
 //! The order is nnU-Net v2's (`preprocessing/preprocessors/default_preprocessor.py`).
 
-use ndarray::{Array3, Array4, ArrayView3, Axis, Zip, s};
+use ndarray::{Array3, Array4, ArrayView3, Axis, CowArray, Ix3, Zip, s};
 use serde::{Deserialize, Serialize};
 
-use crate::dataset::{Case, Dataset};
+use crate::dataset::read::check_channels;
+use crate::dataset::{Case, Dataset, ReadOptions, Region};
 use crate::error::Result;
 use crate::plan::{ChannelNormalization, Plan};
 use crate::resample::{resampled_shape, resize_image, resize_label_map, resize_probabilities};
@@ -56,9 +57,11 @@ pub fn preprocess_case(case: &Case, dataset: &Dataset, plan: &Plan) -> Result<Pr
 /// Preprocesses a case to be predicted: images alone.
 ///
 /// # Errors
-/// When a file can't be read, or the channels don't fit together.
-pub fn preprocess_images(case: &Case, plan: &Plan) -> Result<Preprocessed> {
-    Ok(preprocess(&case.read_images()?, plan))
+/// When a file can't be read, the channels don't fit together, or there are more or fewer than the plan has.
+pub fn preprocess_images(case: &Case, plan: &Plan, options: &ReadOptions) -> Result<Preprocessed> {
+    let images = case.read_images(options)?;
+    check_channels(case, images.len(), plan.channel_names.len())?;
+    Ok(preprocess(&images, plan))
 }
 
 fn preprocess(images: &[Volume<f32>], plan: &Plan) -> Preprocessed {
@@ -162,32 +165,60 @@ impl GridMap {
     /// Scores are brought to the image's voxels class by class, and only the best class so far is kept, so no array
     /// of all classes exists at the image's resolution. Outside the cropped box everything is background.
     pub fn restore(&self, scores: &Array4<f32>) -> Volume<u16> {
-        let cropped: [usize; 3] =
-            std::array::from_fn(|axis| self.crop[axis][1] - self.crop[axis][0]);
-        let mut best = Array3::from_elem(cropped, f32::NEG_INFINITY);
-        let mut labels = Array3::<u16>::zeros(cropped);
+        let mut best = Array3::from_elem(self.cropped(), f32::NEG_INFINITY);
+        let mut labels = Array3::<u16>::zeros(self.cropped());
         for (class, map) in scores.outer_iter().enumerate() {
-            let take = |value: &f32, best: &mut f32, label: &mut u16| {
-                if *value > *best {
-                    (*best, *label) = (*value, class as u16);
-                }
-            };
-            let zip =
-                |map: ArrayView3<'_, f32>, best: &mut Array3<f32>, labels: &mut Array3<u16>| {
-                    Zip::from(map).and(best).and(labels).par_for_each(&take);
-                };
-            if cropped == self.shape {
-                zip(map, &mut best, &mut labels);
-            } else {
-                let to = self.geometry.spacing();
-                let resized = resize_probabilities(map, cropped, self.spacing, to);
-                zip(resized.view(), &mut best, &mut labels);
-            }
+            Zip::from(&self.resized(map))
+                .and(&mut best)
+                .and(&mut labels)
+                .par_for_each(|&value, best, label| {
+                    if value > *best {
+                        (*best, *label) = (value, class as u16);
+                    }
+                });
         }
+        self.uncropped(&labels)
+    }
+
+    /// Turns region scores (logits) on the plan's grid, `[R, d, h, w]`, into labels on the image's own grid.
+    ///
+    /// Each region is painted with its label where its probability is above one half, over the regions before it, as in
+    /// nnU-Net (`label_handling.py`, `convert_probabilities_to_segmentation`). Elsewhere is background.
+    pub fn restore_regions(&self, scores: &Array4<f32>, regions: &[Region]) -> Volume<u16> {
+        let mut labels = Array3::<u16>::zeros(self.cropped());
+        for (region, map) in regions.iter().zip(scores.outer_iter()) {
+            Zip::from(&self.resized(map))
+                .and(&mut labels)
+                .par_for_each(|&logit, label| {
+                    // The probability of a logit of 0 is one half.
+                    if logit > 0.0 {
+                        *label = region.paint;
+                    }
+                });
+        }
+        self.uncropped(&labels)
+    }
+
+    /// Voxels of the cropped box, `[D, H, W]`.
+    fn cropped(&self) -> [usize; 3] {
+        std::array::from_fn(|axis| self.crop[axis][1] - self.crop[axis][0])
+    }
+
+    /// A map on the plan's grid, on the image's voxels of the cropped box.
+    fn resized<'a>(&self, map: ArrayView3<'a, f32>) -> CowArray<'a, f32, Ix3> {
+        if self.cropped() == self.shape {
+            return map.into();
+        }
+        let to = self.geometry.spacing();
+        resize_probabilities(map, self.cropped(), self.spacing, to).into()
+    }
+
+    /// Labels of the cropped box on the image's whole grid, with background around.
+    fn uncropped(&self, labels: &Array3<u16>) -> Volume<u16> {
         let mut data = Array3::zeros(self.geometry.shape);
         let [d, h, w] = self.crop;
         data.slice_mut(s![d[0]..d[1], h[0]..h[1], w[0]..w[1]])
-            .assign(&labels);
+            .assign(labels);
         Volume {
             data,
             geometry: self.geometry.clone(),
@@ -246,6 +277,36 @@ mod tests {
         assert_eq!(labels.data[[3, 5, 5]], 0);
         assert_eq!(labels.data[[4, 5, 5]], 1);
         assert_eq!(labels.data[[5, 1, 5]], 0, "outside the box is background");
+    }
+
+    #[test]
+    fn later_regions_are_painted_over_earlier_ones() {
+        let shape = [2, 3, 4];
+        let grid = GridMap {
+            geometry: thick_slices(shape),
+            crop: [[0, 2], [0, 3], [0, 4]],
+            shape,
+            spacing: [2.0, 1.0, 1.0],
+        };
+        let region = |paint: u16| Region {
+            name: paint.to_string(),
+            values: vec![paint],
+            paint,
+        };
+        // The first region fills the box but one row, the second its end.
+        let scores = Array4::from_shape_fn([2, 2, 3, 4], |(region, _, h, w)| match region {
+            0 if h > 0 => 0.1,
+            1 if w == 3 => 5.0,
+            _ => -0.1,
+        });
+        let labels = grid.restore_regions(&scores, &[region(1), region(3)]);
+        assert_eq!(labels.data[[1, 0, 0]], 0);
+        assert_eq!(labels.data[[1, 1, 0]], 1);
+        assert_eq!(labels.data[[1, 1, 3]], 3);
+        assert_eq!(labels.data[[1, 0, 3]], 3);
+        // A probability of exactly one half is not above it.
+        let zero = grid.restore_regions(&Array4::zeros([1, 2, 3, 4]), &[region(1)]);
+        assert!(zero.data.iter().all(|&label| label == 0));
     }
 
     #[test]

@@ -4,10 +4,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use arl_data::check::{CheckReport, Severity, check_directory};
+use arl_data::check::{CheckReport, Severity, check_dataset};
 use arl_data::dataset::find_images;
 use arl_data::nifti::{read_image, read_labels, write_image, write_labels};
-use arl_data::{Dataset, Geometry, Layout, Volume};
+use arl_data::{Dataset, Geometry, Layout, ReadOptions, Volume};
 use ndarray::Array3;
 
 const SHAPE: [usize; 3] = [3, 4, 5];
@@ -55,7 +55,7 @@ fn tiny() -> tempfile::TempDir {
 }
 
 fn check(root: &Path) -> CheckReport {
-    check_directory(root, &|_, _| {})
+    check_dataset(root, &ReadOptions::default(), &|_, _| {})
 }
 
 /// Opens the dataset and reads every case, as training would; the first error.
@@ -529,7 +529,7 @@ fn all_faults_are_listed_in_one_run() {
 fn progress_counts_every_case() {
     let folder = tiny();
     let seen = std::sync::Mutex::new(Vec::new());
-    check_directory(folder.path(), &|done, total| {
+    check_dataset(folder.path(), &ReadOptions::default(), &|done, total| {
         seen.lock().unwrap().push((done, total))
     });
     let mut seen = seen.into_inner().unwrap();

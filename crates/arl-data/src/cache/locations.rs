@@ -9,20 +9,23 @@ pub(super) const VOXELS_PER_CLASS: usize = 10_000;
 
 /// Up to `limit` voxels `[d, h, w]` of each class, drawn without replacement, in memory order.
 ///
-/// `values[class]` is the class's label. Labels that belong to no class (an ignore label) are passed over.
+/// `groups[class]` are the labels of the class; regions may share labels. Labels that belong to no class (an ignore label)
+/// are passed over.
 pub(super) fn draw(
     labels: &Array3<u16>,
-    values: &[u16],
+    groups: &[Vec<u16>],
     limit: usize,
     seed: u64,
 ) -> Vec<Vec<[u32; 3]>> {
-    let mut class_of = vec![None; usize::from(u16::MAX) + 1];
-    for (class, &value) in values.iter().enumerate() {
-        class_of[usize::from(value)] = Some(class);
+    let mut classes_of = vec![Vec::new(); usize::from(u16::MAX) + 1];
+    for (class, group) in groups.iter().enumerate() {
+        for &label in group {
+            classes_of[usize::from(label)].push(class);
+        }
     }
-    let mut counts = vec![0usize; values.len()];
+    let mut counts = vec![0usize; groups.len()];
     for &label in labels {
-        if let Some(class) = class_of[usize::from(label)] {
+        for &class in &classes_of[usize::from(label)] {
             counts[class] += 1;
         }
     }
@@ -36,17 +39,16 @@ pub(super) fn draw(
             chosen
         })
         .collect();
-    let mut seen = vec![0usize; values.len()];
-    let mut locations = vec![Vec::new(); values.len()];
+    let mut seen = vec![0usize; groups.len()];
+    let mut locations = vec![Vec::new(); groups.len()];
     for ((d, h, w), &label) in labels.indexed_iter() {
-        let Some(class) = class_of[usize::from(label)] else {
-            continue;
-        };
-        if wanted[class].last() == Some(&seen[class]) {
-            wanted[class].pop();
-            locations[class].push([d as u32, h as u32, w as u32]);
+        for &class in &classes_of[usize::from(label)] {
+            if wanted[class].last() == Some(&seen[class]) {
+                wanted[class].pop();
+                locations[class].push([d as u32, h as u32, w as u32]);
+            }
+            seen[class] += 1;
         }
-        seen[class] += 1;
     }
     locations
 }
@@ -61,7 +63,8 @@ mod tests {
         labels[[1, 2, 3]] = 7;
         labels[[4, 5, 6]] = 7;
         labels[[0, 0, 0]] = 9;
-        let locations = draw(&labels, &[0, 3, 7], 100, 1);
+        let groups = [vec![0], vec![3], vec![7]];
+        let locations = draw(&labels, &groups, 100, 1);
         assert_eq!(locations[0].len(), 100);
         assert!(
             locations[0]
@@ -72,7 +75,14 @@ mod tests {
         assert!((30..=70).contains(&lower_half), "{lower_half} of 100");
         assert!(locations[1].is_empty());
         assert_eq!(locations[2], [[1, 2, 3], [4, 5, 6]]);
-        assert_eq!(locations, draw(&labels, &[0, 3, 7], 100, 1));
-        assert_ne!(locations, draw(&labels, &[0, 3, 7], 100, 2));
+        assert_eq!(locations, draw(&labels, &groups, 100, 1));
+        assert_ne!(locations, draw(&labels, &groups, 100, 2));
+    }
+    #[test]
+    fn a_voxel_may_be_of_several_regions() {
+        let labels = Array3::from_shape_vec((1, 1, 4), vec![0, 1, 2, 9]).unwrap();
+        let locations = draw(&labels, &[vec![0], vec![1, 2], vec![2]], 10, 1);
+        assert_eq!(locations[1], [[0, 0, 1], [0, 0, 2]]);
+        assert_eq!(locations[2], [[0, 0, 2]]);
     }
 }

@@ -36,7 +36,7 @@ impl TestCase {
 
 /// Writes the cases with the classes `0..classes` and maps them.
 pub(crate) fn cache_of(directory: &Path, cases: &[TestCase], classes: u16) -> Cache {
-    let values: Vec<u16> = (0..classes).collect();
+    let groups: Vec<Vec<u16>> = (0..classes).map(|class| vec![class]).collect();
     let cases = cases
         .iter()
         .map(|case| {
@@ -46,7 +46,7 @@ pub(crate) fn cache_of(directory: &Path, cases: &[TestCase], classes: u16) -> Ca
                 sources: Vec::new(),
                 plan: String::new(),
             };
-            let locations = locations::draw(&case.labels, &values, 1000, 7);
+            let locations = locations::draw(&case.labels, &groups, 1000, 7);
             file::write(&path, origin.clone(), &case.image, &case.labels, &locations).unwrap();
             file::open(&path, &origin).unwrap().unwrap()
         })

@@ -6,7 +6,7 @@ use ndarray::{Array3, s};
 
 use super::testing::{TestCase, cache_of};
 use super::*;
-use crate::dataset::{LabelClass, Layout};
+use crate::dataset::{LabelClass, Layout, ReadOptions};
 use crate::nifti::{write_image, write_labels};
 use crate::plan::{ChannelNormalization, PLAN_VERSION};
 use crate::volume::{Geometry, Volume};
@@ -52,10 +52,14 @@ fn dataset(root: &Path) -> Dataset {
         layout: Layout::NnUnetRaw,
         channel_names: vec!["none".into()],
         classes: classes(),
+        regions: Vec::new(),
         ignore_label: None,
         file_ending: ".nii.gz".into(),
         training: training.into(),
         test: Vec::new(),
+        folds: Vec::new(),
+        held_out: Vec::new(),
+        options: ReadOptions::default(),
     }
 }
 
@@ -76,6 +80,7 @@ fn plan() -> Plan {
         dataset: "test".into(),
         channel_names: vec!["none".into()],
         classes: classes(),
+        regions: Vec::new(),
         ignore_label: None,
         target_spacing: [1.0; 3],
         median_shape: SHAPE,
