@@ -42,6 +42,7 @@ pub struct GridMap {
 /// When a file can't be read, or image and labels don't fit together.
 pub fn preprocess_case(case: &Case, dataset: &Dataset, plan: &Plan) -> Result<Preprocessed> {
     let (images, labels) = dataset.read_case(case)?;
+    check_channels(case, images.len(), plan.channel_names.len())?;
     let mut result = preprocess(&images, plan);
     let cropped = crop(labels.data.view(), result.grid.crop);
     let from = result.grid.geometry.spacing();

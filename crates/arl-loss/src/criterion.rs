@@ -1,8 +1,9 @@
 use crate::{
-    AdaptiveRegionLoss, AdaptiveRegionLossConfig, CrossEntropyLoss, CrossEntropyLossConfig,
-    DiceLoss, DiceLossConfig, FocalLoss, FocalLossConfig, GeneralizedDiceLoss,
-    GeneralizedDiceLossConfig, LossError, RegionGrid, RegionStatistics, StatisticsOptions,
-    TopKCrossEntropyLoss, TopKCrossEntropyLossConfig, TverskyLoss, TverskyLossConfig,
+    Activation, AdaptiveRegionLoss, AdaptiveRegionLossConfig, CrossEntropyLoss,
+    CrossEntropyLossConfig, DiceLoss, DiceLossConfig, FocalLoss, FocalLossConfig,
+    GeneralizedDiceLoss, GeneralizedDiceLossConfig, LossError, RegionGrid, RegionStatistics,
+    StatisticsOptions, TopKCrossEntropyLoss, TopKCrossEntropyLossConfig, TverskyLoss,
+    TverskyLossConfig,
 };
 use burn::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -58,6 +59,29 @@ impl Criterion {
             Self::Focal(config) => &mut config.ignore_index,
             Self::TopKCrossEntropy(config) => &mut config.ignore_index,
         } = ignore_index;
+    }
+
+    pub(crate) fn set_activation(&mut self, activation: Activation) {
+        *match self {
+            Self::AdaptiveRegion(config) => &mut config.activation,
+            Self::Dice(config) => &mut config.activation,
+            Self::Tversky(config) => &mut config.activation,
+            Self::GeneralizedDice(config) => &mut config.activation,
+            Self::CrossEntropy(config) => &mut config.activation,
+            Self::Focal(config) => &mut config.activation,
+            Self::TopKCrossEntropy(config) => &mut config.activation,
+        } = activation;
+    }
+
+    /// Lets the first channel count as much as the others, for the terms that may leave it out as background.
+    pub(crate) fn include_background(&mut self) {
+        match self {
+            Self::AdaptiveRegion(config) => config.include_background = true,
+            Self::Dice(config) => config.include_background = true,
+            Self::Tversky(config) => config.include_background = true,
+            Self::GeneralizedDice(config) => config.include_background = true,
+            Self::CrossEntropy(_) | Self::Focal(_) | Self::TopKCrossEntropy(_) => {}
+        }
     }
 
     pub(crate) fn init(&self) -> Term {

@@ -1,9 +1,10 @@
 use crate::criterion::{Request, Term};
 use crate::region_statistics::check_shapes;
 use crate::{
-    AdaptiveRegionLossConfig, Criterion, CrossEntropyLossConfig, DiceLossConfig, EmptyRegions,
-    FocalLossConfig, GeneralizedDiceLossConfig, Logits, LossError, RegionGrid, RegionReduction,
-    RegionStatistics, Target, TopKCrossEntropyLossConfig, TverskyLossConfig, region_statistics,
+    Activation, AdaptiveRegionLossConfig, Criterion, CrossEntropyLossConfig, DiceLossConfig,
+    EmptyRegions, FocalLossConfig, GeneralizedDiceLossConfig, Logits, LossError, RegionGrid,
+    RegionReduction, RegionStatistics, Target, TopKCrossEntropyLossConfig, TverskyLossConfig,
+    region_statistics,
 };
 use burn::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -219,6 +220,16 @@ impl LossConfig {
         self
     }
 
+    /// The same for channels that are questions of their own and may overlap, such as a tumour and its core: sigmoid instead
+    /// of softmax, and no channel is a background to be left out. The target is then shares, see [`Target::Shares`].
+    pub fn for_overlapping_classes(mut self) -> Self {
+        for term in &mut self.terms {
+            term.criterion.set_activation(Activation::Sigmoid);
+            term.criterion.include_background();
+        }
+        self
+    }
+
     /// The loss with these options.
     pub fn init(&self) -> Loss {
         let terms = self.terms.iter().filter(|term| term.weight != 0.0);
@@ -395,6 +406,21 @@ mod tests {
                 .with_ignore_index(Some(9));
             let json = serde_json::to_string(&config).unwrap();
             assert_eq!(serde_json::from_str::<LossConfig>(&json).unwrap(), config);
+        }
+    }
+
+    #[test]
+    fn overlapping_classes_make_every_term_a_sigmoid_with_all_channels() {
+        for kind in LossKind::ALL {
+            let config = LossConfig::of(kind).for_overlapping_classes();
+            let json = serde_json::to_string(&config).unwrap();
+            assert!(!json.contains("softmax"), "{json}");
+            assert!(!json.contains("\"include_background\":false"), "{json}");
+            assert_eq!(
+                json.matches("sigmoid").count(),
+                config.terms.len(),
+                "{json}"
+            );
         }
     }
 

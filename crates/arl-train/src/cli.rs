@@ -6,12 +6,14 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::DeviceChoice;
 use arl_data::split::Fold;
+use arl_data::{LabelRemap, ReadOptions};
 use arl_loss::{EmptyRegions, LossKind, RegionReduction};
 
 /// Train 3D medical image segmentation with the adaptive region-specific loss.
 ///
-/// A dataset directory is nnU-Net raw (dataset.json, imagesTr, labelsTr, imagesTs) or two folders, images* and
-/// labels*, paired by file name.
+/// A dataset is told by what lies in it: nnU-Net raw (dataset.json, imagesTr, labelsTr, imagesTs), the Medical
+/// Segmentation Decathlon (dataset.json that lists the cases), a MONAI datalist (the JSON file, or its directory), or
+/// two folders, images* and labels*, paired by file name.
 ///
 ///   arl demo                                   the whole way on a synthetic cohort, no download
 ///   arl train DATASET --out RUN --minutes 60   plan, preprocess, train
@@ -44,6 +46,28 @@ pub enum Command {
     Demo(DemoArguments),
 }
 
+/// How the files of a dataset are read.
+#[derive(Args, Clone, Debug, Default, PartialEq)]
+pub struct ReadingArguments {
+    /// Read label values as others, as 255:1,2:1 (or `auto`: the values found, ascending, become 0, 1, 2, ...). dataset.json
+    /// declares the values after that; where those have gaps, they are remapped too
+    #[arg(long, value_name = "FROM:TO,...")]
+    pub remap_labels: Option<LabelRemap>,
+    /// Accept files of one case that lie half a voxel or more apart: voxels are paired by index, not by position
+    #[arg(long)]
+    pub ignore_geometry: bool,
+}
+
+impl ReadingArguments {
+    /// The same as the data side wants it.
+    pub fn options(&self) -> ReadOptions {
+        ReadOptions {
+            remap_labels: self.remap_labels.clone(),
+            ignore_geometry: self.ignore_geometry,
+        }
+    }
+}
+
 /// Arguments of `arl devices`.
 #[derive(Args)]
 pub struct DevicesArguments {
@@ -55,8 +79,11 @@ pub struct DevicesArguments {
 /// Arguments of `arl check`.
 #[derive(Args)]
 pub struct CheckArguments {
-    /// Dataset directory
+    /// Dataset directory, or the JSON file that lists its cases
     pub dataset: PathBuf,
+    /// How its files are read.
+    #[command(flatten)]
+    pub reading: ReadingArguments,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -65,8 +92,11 @@ pub struct CheckArguments {
 /// Arguments of `arl plan`.
 #[derive(Args)]
 pub struct PlanArguments {
-    /// Dataset directory
+    /// Dataset directory, or the JSON file that lists its cases
     pub dataset: PathBuf,
+    /// How its files are read.
+    #[command(flatten)]
+    pub reading: ReadingArguments,
     /// Plan for this device: a CPU gets smaller patches and a cheaper network
     #[arg(long, default_value = "auto")]
     pub device: DeviceChoice,
@@ -78,8 +108,11 @@ pub struct PlanArguments {
 /// Arguments of `arl train`.
 #[derive(Args)]
 pub struct TrainArguments {
-    /// Dataset directory
+    /// Dataset directory, or the JSON file that lists its cases
     pub dataset: PathBuf,
+    /// How its files are read.
+    #[command(flatten)]
+    pub reading: ReadingArguments,
     /// Directory of the run: configuration, plan, log and checkpoints
     #[arg(long)]
     pub out: PathBuf,
@@ -112,7 +145,9 @@ pub struct TrainArguments {
     /// Seed of weights, patches and augmentation [default: 0]
     #[arg(long)]
     pub seed: Option<u64>,
-    /// Fold of a five-fold split to validate on, or `all` to train on every case [default: all]
+    /// Fold to validate on, or `all` to train on every case that the dataset does not hold out. Folds are those of a
+    /// splits_final.json in the dataset, else those that it declares itself (MONAI), else nnU-Net's: 0 to 4 are its
+    /// five-fold cross validation, each further number a random part of 80:20 [default: all]
     #[arg(long)]
     pub fold: Option<Fold>,
     /// Initial learning rate [default: 0.003]
@@ -151,6 +186,9 @@ pub struct PredictArguments {
     /// Overlap of neighbouring windows, as a share of the patch
     #[arg(long, default_value_t = 0.5)]
     pub overlap: f64,
+    /// Accept channels of one case that lie half a voxel or more apart; so does a run that was trained with this
+    #[arg(long)]
+    pub ignore_geometry: bool,
     /// Overwrite predictions that exist
     #[arg(long)]
     pub force: bool,
@@ -166,6 +204,12 @@ pub struct EvaluateArguments {
     pub predictions: PathBuf,
     /// Folder of reference label maps with the same names
     pub reference: PathBuf,
+    /// Read values of the reference as others, as 255:1,2:1: the pairs that the run's config.json holds
+    #[arg(long, value_name = "FROM:TO,...")]
+    pub remap_labels: Option<LabelRemap>,
+    /// Accept references that lie half a voxel or more apart from their predictions
+    #[arg(long)]
+    pub ignore_geometry: bool,
     /// Write the scores to this file [default: summary.json beside the predictions]
     #[arg(long)]
     pub out: Option<PathBuf>,

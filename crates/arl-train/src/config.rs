@@ -6,8 +6,9 @@ use std::time::Duration;
 use anyhow::Context;
 use arl_data::augment::Preset;
 use arl_data::files;
-use arl_data::plan::PlanOptions;
+use arl_data::plan::{Plan, PlanOptions};
 use arl_data::split::Fold;
+use arl_data::{LabelRemap, ReadOptions};
 use arl_loss::{EmptyRegions, LossConfig, LossKind, RegionGrid, RegionReduction};
 use serde::{Deserialize, Serialize};
 
@@ -47,6 +48,12 @@ pub struct TrainConfig {
     pub version: String,
     /// The dataset directory.
     pub dataset: PathBuf,
+    /// Label values that are read as others: the pairs that were found, if `auto` was asked for.
+    #[serde(default)]
+    pub remap_labels: Option<LabelRemap>,
+    /// Whether files of one case may lie in different places.
+    #[serde(default)]
+    pub ignore_geometry: bool,
     /// The loss.
     pub loss: LossKind,
     /// Edge of the loss's regions in voxels.
@@ -82,6 +89,8 @@ struct PartialConfig {
     _version: Option<String>,
     #[serde(rename = "dataset")]
     _dataset: Option<PathBuf>,
+    remap_labels: Option<LabelRemap>,
+    ignore_geometry: Option<bool>,
     loss: Option<LossKind>,
     region_size: Option<usize>,
     region_reduction: Option<RegionReduction>,
@@ -96,13 +105,36 @@ struct PartialConfig {
     augment: Option<Preset>,
 }
 
+impl PartialConfig {
+    fn of(arguments: &TrainArguments) -> anyhow::Result<Self> {
+        match &arguments.config {
+            Some(path) => read_json(path).context("--config"),
+            None => Ok(Self::default()),
+        }
+    }
+}
+
+/// How and where a new run reads and computes: needed before the rest of its configuration is known.
+pub fn first_choices(arguments: &TrainArguments) -> anyhow::Result<(ReadOptions, DeviceChoice)> {
+    let file = PartialConfig::of(arguments)?;
+    let asked = &arguments.reading;
+    let reading = ReadOptions {
+        remap_labels: asked.remap_labels.clone().or(file.remap_labels),
+        ignore_geometry: asked.ignore_geometry || file.ignore_geometry.unwrap_or(false),
+    };
+    let device = arguments.device.or(file.device);
+    Ok((reading, device.unwrap_or(DeviceChoice::Auto)))
+}
+
 impl TrainConfig {
-    /// The configuration of a new run: the command line, else the file of `--config`, else the defaults.
-    pub fn new(arguments: &TrainArguments, cpu: bool) -> anyhow::Result<Self> {
-        let file: PartialConfig = match &arguments.config {
-            Some(path) => read_json(path).context("--config")?,
-            None => PartialConfig::default(),
-        };
+    /// The configuration of a new run: the command line, else the file of `--config`, else the defaults. `reading`
+    /// is that of the opened dataset.
+    pub fn new(
+        arguments: &TrainArguments,
+        reading: ReadOptions,
+        cpu: bool,
+    ) -> anyhow::Result<Self> {
+        let file = PartialConfig::of(arguments)?;
         let loss = match &arguments.loss {
             Some(name) => name.parse()?,
             None => file.loss.unwrap_or(LossKind::ArlCe),
@@ -117,6 +149,8 @@ impl TrainConfig {
         let config = Self {
             version: env!("CARGO_PKG_VERSION").into(),
             dataset: arguments.dataset.clone(),
+            remap_labels: reading.remap_labels,
+            ignore_geometry: reading.ignore_geometry,
             loss,
             region_size: arguments.region_size.or(file.region_size).unwrap_or(16),
             region_reduction: match &arguments.region_reduction {
@@ -179,14 +213,26 @@ impl TrainConfig {
         }
     }
 
-    /// The loss with its regions, cut by size but never larger than the patch.
-    pub fn loss_config(&self, patch: [usize; 3], ignore_label: Option<u16>) -> LossConfig {
-        let region = patch.map(|edge| edge.min(self.region_size));
-        LossConfig::of(self.loss)
+    /// The loss with its regions, cut by size but never larger than the patch. (These regions are boxes; those of a plan
+    /// are sets of labels.)
+    pub fn loss_config(&self, plan: &Plan) -> LossConfig {
+        let region = plan.patch_size.map(|edge| edge.min(self.region_size));
+        let loss = LossConfig::of(self.loss)
             .with_regions(RegionGrid::size(region))
             .with_region_reduction(self.region_reduction)
-            .with_empty_regions(self.empty_regions)
-            .with_ignore_index(ignore_label.map(i64::from))
+            .with_empty_regions(self.empty_regions);
+        match plan.regions.is_empty() {
+            true => loss.with_ignore_index(plan.ignore_label.map(i64::from)),
+            false => loss.for_overlapping_classes(),
+        }
+    }
+
+    /// How the run's dataset is read.
+    pub fn reading(&self) -> ReadOptions {
+        ReadOptions {
+            remap_labels: self.remap_labels.clone(),
+            ignore_geometry: self.ignore_geometry,
+        }
     }
 }
 

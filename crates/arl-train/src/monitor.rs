@@ -32,7 +32,7 @@ const LOG_EVERY: Duration = Duration::from_secs(30);
 struct Sums {
     steps: usize,
     loss: f64,
-    /// TP, FP, FN per class.
+    /// TP, FP, FN per class but the background, or per region.
     overlap: [Vec<f64>; 3],
 }
 
@@ -41,10 +41,10 @@ impl Sums {
         self.loss / self.steps.max(1) as f64
     }
 
-    /// Mean over the foreground classes that occurred of `2·TP / (2·TP + FP + FN)`, from soft counts.
+    /// Mean over the classes that occurred of `2·TP / (2·TP + FP + FN)`, from soft counts.
     fn dice(&self) -> Option<f64> {
         let [tp, fp, fn_] = &self.overlap;
-        let classes: Vec<f64> = (1..tp.len())
+        let classes: Vec<f64> = (0..tp.len())
             .filter(|&c| tp[c] + fn_[c] > 0.0)
             .map(|c| 2.0 * tp[c] / (2.0 * tp[c] + fp[c] + fn_[c]))
             .collect();

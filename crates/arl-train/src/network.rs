@@ -1,7 +1,7 @@
 //! The network with its loss, as Burn's learner wants them.
 
 use arl_data::plan::Plan;
-use arl_loss::DeepSupervision;
+use arl_loss::{DeepSupervision, Target};
 use arl_models::{SegmentationModel, StageConfig, UNet, UNetConfig};
 use burn::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
 use burn::module::{Module, ModuleVisitor, Param};
@@ -19,6 +19,37 @@ pub struct Segmenter {
     pub network: UNet,
     #[module(skip)]
     loss: DeepSupervision,
+    #[module(skip)]
+    regions: RegionLabels,
+}
+
+/// Which labels make up each region, where regions are learned.
+#[derive(Debug, Clone)]
+struct RegionLabels {
+    /// The labels of each region; empty where classes exclude each other.
+    values: Vec<Vec<u16>>,
+    ignore_label: Option<u16>,
+}
+
+impl RegionLabels {
+    /// What the logits should be: the labels themselves, or for regions 1 within and 0 outside of each, `[N, R, D, H, W]`.
+    /// Ignored voxels have the share -1, which counts nowhere.
+    fn target(&self, labels: Tensor<4, Int>) -> Target {
+        if self.values.is_empty() {
+            return labels.into();
+        }
+        let is = |value: u16| labels.clone().equal_elem(i64::from(value));
+        let region = |values: &Vec<u16>| {
+            let masks = values.iter().map(|&value| is(value).float());
+            masks.reduce(|a, b| a + b)
+        };
+        let shares = Tensor::stack::<5>(self.values.iter().filter_map(region).collect(), 1);
+        match self.ignore_label {
+            // No region holds the ignored label, so its shares are 0 here.
+            Some(ignored) => (shares - is(ignored).float().unsqueeze_dim::<5>(1)).into(),
+            None => shares.into(),
+        }
+    }
 }
 
 /// Patches on the device: images `[N, C, D, H, W]` and labels `[N, D, H, W]`.
@@ -33,27 +64,38 @@ pub struct PatchTensors {
 pub struct StepOutput {
     /// The loss, one number.
     pub loss: Tensor<1>,
-    /// Soft TP, FP and FN of each class over the patch, `[3, C]`.
+    /// Soft TP, FP and FN over the patch of each class but the background, or of each region, `[3, C]`.
     pub overlap: Tensor<2>,
 }
 
 impl Segmenter {
-    /// Puts a network and a loss together.
-    pub fn new(network: UNet, loss: DeepSupervision) -> Self {
-        Self { network, loss }
+    /// Puts the network of a plan and a loss together.
+    pub fn new(network: UNet, loss: DeepSupervision, plan: &Plan) -> Self {
+        let regions = RegionLabels {
+            values: plan.regions.iter().map(|r| r.values.clone()).collect(),
+            ignore_label: plan.ignore_label,
+        };
+        Self {
+            network,
+            loss,
+            regions,
+        }
     }
 
     fn score(&self, images: Tensor<5>, labels: Tensor<4, Int>) -> StepOutput {
         let logits = self.network.forward(images);
         let (loss, statistics) = self
             .loss
-            .try_forward_with_statistics(logits, labels)
+            .try_forward_with_statistics(logits, self.regions.target(labels))
             .unwrap_or_else(|error| panic!("{error}"));
         let of_classes = |sums: Tensor<3>| sums.detach().sum_dim(0).sum_dim(2).flatten::<1>(0, 2);
         let overlap = [statistics.tp, statistics.fp, statistics.fn_].map(of_classes);
+        let overlap = Tensor::stack::<2>(overlap.to_vec(), 0);
+        let [_, channels] = overlap.dims();
+        let background = usize::from(self.regions.values.is_empty());
         StepOutput {
             loss,
-            overlap: Tensor::stack(overlap.to_vec(), 0),
+            overlap: overlap.narrow(1, background, channels - background),
         }
     }
 }
@@ -65,7 +107,7 @@ pub fn network_config(plan: &Plan) -> UNetConfig {
         .iter()
         .map(|stage| StageConfig::new(stage.features, stage.kernel, stage.stride))
         .collect();
-    UNetConfig::new(plan.channel_names.len(), plan.num_classes(), stages)
+    UNetConfig::new(plan.channel_names.len(), plan.outputs(), stages)
         .with_stem_stride(plan.stem_stride)
 }
 

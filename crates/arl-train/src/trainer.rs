@@ -31,8 +31,6 @@ use crate::schedule::PolynomialSchedule;
 /// Patches that every epoch is validated on.
 const VALIDATION_PATCHES: usize = 2;
 const WEIGHT_DECAY: f32 = 1e-2;
-/// Folds of the split.
-pub const FOLDS: usize = 5;
 
 /// Ends a training when its budget is spent, after the epoch's checkpoint was written.
 #[derive(Clone)]
@@ -64,8 +62,8 @@ pub fn train(
     // Parameters drawn on a device without gradients would not ask for any later.
     let training_device = device.clone().autodiff();
     let network = network.init_seeded(&training_device, config.seed)?;
-    let loss = DeepSupervision::new(&config.loss_config(plan.patch_size, plan.ignore_label));
-    let segmenter = Segmenter::new(network, loss);
+    let loss = DeepSupervision::new(&config.loss_config(plan));
+    let segmenter = Segmenter::new(network, loss, plan);
 
     let (epochs_done, steps, seconds) = resume
         .as_ref()

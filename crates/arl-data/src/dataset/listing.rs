@@ -24,6 +24,7 @@ pub(super) fn is_volume(path: &Path) -> Option<&'static str> {
 /// All volumes of a folder, sorted by name. What is named as a volume and cannot be one is a fault.
 pub(super) fn volumes(folder: &Path, faults: &mut Faults) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
+    let before = faults.errors.len();
     for entry in fs::read_dir(folder).map_err(|e| DataError::io(folder, e))? {
         let path = entry.map_err(|e| DataError::io(folder, e))?.path();
         if let Some(fault) = fault_of_name(&path) {
@@ -36,9 +37,8 @@ pub(super) fn volumes(folder: &Path, faults: &mut Faults) -> Result<Vec<PathBuf>
         }
     }
     files.sort();
-    faults
-        .errors
-        .sort_by_key(|fault| fault.path().map(Path::to_owned));
+    // Directories are listed in any order.
+    faults.errors[before..].sort_by_key(|fault| fault.path().map(Path::to_owned));
     Ok(files)
 }
 
@@ -247,10 +247,15 @@ pub(super) fn attach_labels(
         }
         labels.insert(id_of(&path, file_ending).to_owned(), path);
     }
+    // A file that is at fault itself has been named, and so has a case that lacks a channel.
+    let named: Vec<PathBuf> = faults
+        .iter()
+        .filter_map(|fault| fault.path().map(Path::to_owned))
+        .collect();
     cases.retain_mut(|case| {
         case.label = labels.remove(&case.id);
-        if case.label.is_none() {
-            let expected = folder.join(format!("{}{file_ending}", case.id));
+        let expected = folder.join(format!("{}{file_ending}", case.id));
+        if case.label.is_none() && !named.contains(&expected) {
             faults.push(DataError::invalid(
                 &case.images[0],
                 format!("has no label map {}", expected.display()),
@@ -261,12 +266,17 @@ pub(super) fn attach_labels(
     });
     for path in labels.into_values() {
         let id = id_of(&path, file_ending);
-        // An image that was at fault itself is named there already.
-        faults.push(DataError::invalid(
-            &path,
-            format!("is a label map, but there is no complete image of case {id}"),
-            "add the image or remove the label map",
-        ));
+        let is_image = |file: &PathBuf| {
+            let stem = id_of(file, file_ending);
+            file.parent() != Some(folder) && (stem == id || channel_of(stem).0 == id)
+        };
+        if !named.iter().any(is_image) {
+            faults.push(DataError::invalid(
+                &path,
+                format!("is a label map, but there is no complete image of case {id}"),
+                "add the image or remove the label map",
+            ));
+        }
     }
     Ok(())
 }

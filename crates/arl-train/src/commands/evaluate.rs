@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
-use arl_data::dataset::find_images;
+use arl_data::LabelRemap;
+use arl_data::dataset::{check_placement, find_images};
 use arl_data::metrics::{CaseMetrics, Summary, overlap, summarise};
 use arl_data::nifti::read_labels;
 use comfy_table::Table;
@@ -16,7 +17,11 @@ use crate::config::write_json;
 
 /// Scores a folder of predictions.
 pub fn run(arguments: &EvaluateArguments) -> anyhow::Result<ExitCode> {
-    let summary = evaluate(&arguments.predictions, &arguments.reference)?;
+    anyhow::ensure!(
+        arguments.remap_labels != Some(LabelRemap::Auto),
+        "--remap-labels auto numbers the values of a dataset; give the pairs that the run's config.json holds"
+    );
+    let summary = evaluate(arguments)?;
     let out = arguments
         .out
         .clone()
@@ -31,7 +36,8 @@ pub fn run(arguments: &EvaluateArguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn evaluate(predictions: &Path, reference: &Path) -> anyhow::Result<Summary> {
+fn evaluate(arguments: &EvaluateArguments) -> anyhow::Result<Summary> {
+    let (predictions, reference) = (&arguments.predictions, &arguments.reference);
     let references = find_images(reference, 1, ".nii.gz")?;
     let predicted: BTreeMap<String, PathBuf> = find_images(predictions, 1, ".nii.gz")?
         .into_iter()
@@ -48,13 +54,13 @@ fn evaluate(predictions: &Path, reference: &Path) -> anyhow::Result<Summary> {
             )
         })?;
         let found = read_labels(prediction)?;
-        let truth = read_labels(&case.images[0])?;
-        anyhow::ensure!(
-            found.geometry.same_size(&truth.geometry).is_ok(),
-            "{}: is not on the grid of {}; predict the case again",
-            prediction.display(),
-            case.images[0].display()
-        );
+        let mut truth = read_labels(&case.images[0])?;
+        if let Some(remap) = &arguments.remap_labels {
+            remap.apply(&mut truth.data);
+        }
+        let (place, truth_place) = (&found.geometry, &truth.geometry);
+        let ignore = arguments.ignore_geometry;
+        check_placement(prediction, place, &case.images[0], truth_place, ignore)?;
         volumes.push((
             prediction.clone(),
             case.images[0].clone(),

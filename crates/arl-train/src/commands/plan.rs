@@ -12,7 +12,7 @@ use crate::{config, device};
 
 /// Prints what the data suggests.
 pub fn run(arguments: &PlanArguments) -> anyhow::Result<ExitCode> {
-    let dataset = Dataset::open(&arguments.dataset)?;
+    let dataset = Dataset::open_with(&arguments.dataset, &arguments.reading.options())?;
     let found = device::list_for(arguments.device);
     let cpu = device::choose(arguments.device, &found)?.kind == "cpu";
     let plan = make(&dataset, &fingerprint(&dataset)?, cpu)?;
@@ -43,6 +43,10 @@ fn describe(plan: &Plan) {
         plan.dataset,
         plan.num_classes()
     );
+    for region in &plan.regions {
+        let (name, values, paint) = (&region.name, &region.values, region.paint);
+        println!("region           {name}: labels {values:?}, painted as {paint}");
+    }
     println!("target spacing   {:.3?} mm", plan.target_spacing);
     println!("median shape     {:?} voxels", plan.median_shape);
     println!(

@@ -4,7 +4,6 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::Context;
 use arl_data::Dataset;
 use arl_data::cache::Cache;
 use arl_data::plan::Plan;
@@ -12,18 +11,17 @@ use arl_data::split::split;
 
 use super::{CaseProgress, plan};
 use crate::checkpoints::last_complete;
-use crate::cli::TrainArguments;
-use crate::config::{DeviceChoice, TrainConfig, read_json, write_json};
+use crate::cli::{ReadingArguments, TrainArguments};
+use crate::config::{TrainConfig, first_choices, write_json};
 use crate::run::Run;
 use crate::{device, trainer};
 
 /// Plans, preprocesses and trains.
 pub fn run(arguments: &TrainArguments) -> anyhow::Result<ExitCode> {
-    let dataset = Dataset::open(&arguments.dataset)?;
     if arguments.resume {
-        resume(arguments, &dataset)?;
+        resume(arguments)?;
     } else {
-        start(arguments, &dataset)?;
+        start(arguments)?;
     }
     println!("trained: {}", arguments.out.display());
     println!(
@@ -33,37 +31,20 @@ pub fn run(arguments: &TrainArguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn start(arguments: &TrainArguments, dataset: &Dataset) -> anyhow::Result<()> {
-    let asked = match &arguments.config {
-        Some(path) => read_json::<serde_json::Value>(path)?
-            .get("device")
-            .map(|value| serde_json::from_value(value.clone()))
-            .transpose()
-            .with_context(|| format!("{}: device", path.display()))?,
-        None => None,
-    };
-    let choice = arguments.device.or(asked).unwrap_or(DeviceChoice::Auto);
+fn start(arguments: &TrainArguments) -> anyhow::Result<()> {
+    let (reading, choice) = first_choices(arguments)?;
+    let dataset = &Dataset::open_with(&arguments.dataset, &reading)?;
     let (device, found) = device::open(choice)?;
     let cpu = found.kind == "cpu";
-    let config = TrainConfig::new(arguments, cpu)?;
-    let ids: Vec<String> = dataset
-        .training
-        .iter()
-        .map(|case| case.id.clone())
-        .collect();
-    let split = split(
-        &ids,
-        config.fold,
-        trainer::FOLDS,
-        config.seed,
-        &dataset.root,
-    )?;
+    let config = TrainConfig::new(arguments, dataset.options.clone(), cpu)?;
+    let split = split(dataset, config.fold)?;
     // Everything that a faulty dataset can stop is done before the first file is written.
     let fingerprint = plan::fingerprint(dataset)?;
     let plan = match &arguments.plan {
         Some(path) => Plan::load(path)?,
         None => plan::make(dataset, &fingerprint, cpu)?,
     };
+    check_fit(&plan, dataset)?;
     let run = Run::create(&arguments.out, arguments.force)?;
     write_json(&run.fingerprint(), &fingerprint)?;
     write_json(&run.plan(), &plan)?;
@@ -84,7 +65,7 @@ fn start(arguments: &TrainArguments, dataset: &Dataset) -> anyhow::Result<()> {
     trainer::train(&run, &config, &plan, cache, &split, &device, None)
 }
 
-fn resume(arguments: &TrainArguments, dataset: &Dataset) -> anyhow::Result<()> {
+fn resume(arguments: &TrainArguments) -> anyhow::Result<()> {
     let run = Run::open(&arguments.out)?;
     let (mut config, plan) = run.load()?;
     let other = arguments.loss.is_some()
@@ -97,6 +78,7 @@ fn resume(arguments: &TrainArguments, dataset: &Dataset) -> anyhow::Result<()> {
         || arguments.plan.is_some()
         || arguments.config.is_some()
         || arguments.augment.is_some()
+        || arguments.reading != ReadingArguments::default()
         || arguments.steps_per_epoch.is_some();
     anyhow::ensure!(
         !other,
@@ -107,18 +89,9 @@ fn resume(arguments: &TrainArguments, dataset: &Dataset) -> anyhow::Result<()> {
         write_json(&run.config(), &config)?;
     }
     let (device, _) = device::open(arguments.device.unwrap_or(config.device))?;
-    let ids: Vec<String> = dataset
-        .training
-        .iter()
-        .map(|case| case.id.clone())
-        .collect();
-    let split = split(
-        &ids,
-        config.fold,
-        trainer::FOLDS,
-        config.seed,
-        &dataset.root,
-    )?;
+    let dataset = &Dataset::open_with(&arguments.dataset, &config.reading())?;
+    check_fit(&plan, dataset)?;
+    let split = split(dataset, config.fold)?;
     let cache = Arc::new(cache(&run.cache(), dataset, &plan)?);
     let checkpoint = last_complete(&run.checkpoints())?;
     match &checkpoint {
@@ -130,6 +103,20 @@ fn resume(arguments: &TrainArguments, dataset: &Dataset) -> anyhow::Result<()> {
         None => tracing::info!("no complete checkpoint yet, starting at the first step"),
     }
     trainer::train(&run, &config, &plan, cache, &split, &device, checkpoint)
+}
+
+/// Refuses a plan that was made for other channels, classes or regions than the dataset has.
+fn check_fit(plan: &Plan, dataset: &Dataset) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        plan.channel_names.len() == dataset.channel_names.len()
+            && plan.classes.len() == dataset.classes.len()
+            && plan.regions == dataset.regions
+            && plan.ignore_label == dataset.ignore_label,
+        "the plan is for {}, whose channels, classes or regions are not those of {}; make another with `arl plan`",
+        plan.dataset,
+        dataset.root.display()
+    );
+    Ok(())
 }
 
 fn cache(directory: &Path, dataset: &Dataset, plan: &Plan) -> anyhow::Result<Cache> {
