@@ -45,10 +45,11 @@ pub(super) fn problems(
         )));
     }
     // Where a case could not be read, it may hold what the others lack.
-    let all_read = findings
-        .iter()
-        .flat_map(|f| &f.problems)
-        .all(|problem| problem.severity == Severity::Warning);
+    let all_read = !dataset.training.is_empty()
+        && findings
+            .iter()
+            .flat_map(|f| &f.problems)
+            .all(|problem| problem.severity == Severity::Warning);
     for class in classes.iter().filter(|class| all_read && class.cases == 0) {
         warn(Some(DataError::invalid(
             &dataset.root,

@@ -80,8 +80,9 @@ pub(super) fn survey(
             }
             let naming = Naming::Numbered;
             let mut cases = group_by_case(&images, files, channels, &ending, naming, &mut faults);
-            if labels.is_dir() {
-                attach_labels(&mut cases, &labels, &ending, &mut faults)?;
+            match images.is_dir() && labels.is_dir() {
+                true => attach_labels(&mut cases, &labels, &ending, &mut faults)?,
+                false => cases.clear(),
             }
             cases
         }
