@@ -407,3 +407,174 @@ fn a_subset_of_a_real_ct_goes_the_whole_way() {
     let summary: serde_json::Value = serde_json::from_slice(&scored.stdout).unwrap();
     assert!(summary["foreground_mean"]["Dice"].is_number());
 }
+
+/// A bright ball with a brighter core in noise, on 24³ voxels of 1 mm; a corner is not to be judged. The label maps hold
+/// 10, 20 and 30.
+fn tumours(directory: &Path) -> PathBuf {
+    use arl_data::nifti::{write_image, write_labels};
+    let dataset = directory.join("dataset");
+    for folder in ["imagesTr", "labelsTr", "imagesTs", "labelsTs"] {
+        fs::create_dir_all(dataset.join(folder)).unwrap();
+    }
+    let shape = [24; 3];
+    let geometry = arl_data::Geometry::from_spacing(shape, [1.0; 3]);
+    for (case, set) in [(0, "Tr"), (1, "Tr"), (2, "Ts")] {
+        let label = |(d, h, w): (usize, usize, usize)| {
+            let distance =
+                [(d, 11 + case), (h, 12), (w, 10 + case)].map(|(a, b)| a.abs_diff(b).pow(2));
+            match distance.iter().sum::<usize>() {
+                0..16 => 20,
+                16..64 => 10,
+                _ if d + h + w < 6 => 30,
+                _ => 0,
+            }
+        };
+        let labels = ndarray::Array3::from_shape_fn(shape, label);
+        let mut noise = 1u32;
+        let image = labels.mapv(|label: u16| {
+            noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            f32::from(label % 30) * 10.0 + (noise >> 24) as f32 / 8.0 + 1.0
+        });
+        let place = |data| arl_data::Volume::new(data, geometry.clone());
+        let images = dataset.join(format!("images{set}/case_{case}_0000.nii.gz"));
+        write_image(&images, &arl_data::Volume::new(image, geometry.clone())).unwrap();
+        write_labels(
+            &dataset.join(format!("labels{set}/case_{case}.nii.gz")),
+            &place(labels),
+        )
+        .unwrap();
+    }
+    fs::write(
+        dataset.join("dataset.json"),
+        r#"{"channel_names": {"0": "MR"}, "numTraining": 2, "file_ending": ".nii.gz", "regions_class_order": [1, 2],
+            "labels": {"background": 0, "whole": [1, 2], "core": 2, "ignore": 3}}"#,
+    )
+    .unwrap();
+    dataset
+}
+
+#[test]
+fn regions_and_remapped_labels_go_the_whole_way() {
+    let directory = tempfile::tempdir().unwrap();
+    let dataset = tumours(directory.path());
+    let (run, out) = (directory.path().join("run"), directory.path().join("out"));
+    let remap = ["--remap-labels", "10:1,20:2,30:3"];
+    let checked = arl(&["check", text(&dataset)]);
+    assert_eq!(checked.status.code(), Some(1));
+    assert!(
+        String::from_utf8_lossy(&checked.stdout).contains("undeclared label values 10, 20, 30")
+    );
+    assert_success(&arl(&[&["check", text(&dataset)], &remap[..]].concat()));
+
+    // The smallest network that can tell bright from dark.
+    let words = ["plan", text(&dataset), "--device", "cpu", "--json"];
+    let plan = arl(&[&words[..], &remap[..]].concat());
+    assert_success(&plan);
+    let mut plan: serde_json::Value = serde_json::from_slice(&plan.stdout).unwrap();
+    assert_eq!(plan["regions"][0]["name"], "whole");
+    let stages = plan["stages"].as_array_mut().unwrap();
+    stages.truncate(2);
+    stages
+        .iter_mut()
+        .for_each(|stage| stage["features"] = 8.into());
+    plan["stem_stride"] = serde_json::json!([1, 1, 1]);
+    plan["patch_size"] = serde_json::json!([16, 16, 16]);
+    let plan_file = directory.path().join("plan.json");
+    fs::write(&plan_file, plan.to_string()).unwrap();
+    let train = [
+        "train",
+        text(&dataset),
+        "--out",
+        text(&run),
+        "--plan",
+        text(&plan_file),
+        "--device",
+        "cpu",
+        "--loss",
+        "arl+ce",
+        "--epochs",
+        "1",
+        "--steps-per-epoch",
+        "60",
+        "--learning-rate",
+        "0.01",
+    ];
+    // A plan of other regions is not trained on.
+    let dull = fs::read_to_string(&plan_file)
+        .unwrap()
+        .replace("\"core\"", "\"other\"");
+    let other_plan = directory.path().join("other.json");
+    fs::write(&other_plan, dull).unwrap();
+    let mut other = train;
+    other[5] = text(&other_plan);
+    assert_one_line(
+        &arl(&[&other[..], &remap[..]].concat()),
+        &["regions are not those of"],
+    );
+    assert_success(&arl(&[&train[..], &remap[..]].concat()));
+    let config = fs::read_to_string(run.join("config.json")).unwrap();
+    assert!(
+        config.contains("\"remap_labels\": \"10:1,20:2,30:3\""),
+        "{config}"
+    );
+
+    let images = dataset.join("imagesTs");
+    assert_success(&arl(&[
+        "predict",
+        text(&run),
+        text(&images),
+        "--out",
+        text(&out),
+        "--device",
+        "cpu",
+    ]));
+    let found = arl_data::nifti::read_labels(&out.join("case_2.nii.gz")).unwrap();
+    let truth = arl_data::nifti::read_labels(&dataset.join("labelsTs/case_2.nii.gz")).unwrap();
+    // Overlap of a region in both maps; the ignored corner is none of either.
+    let dice = |found_in: &[u16], true_in: &[u16]| {
+        let mut counts = [0.0; 2];
+        for (found, truth) in found
+            .data
+            .iter()
+            .zip(&truth.data)
+            .filter(|(_, truth)| **truth != 30)
+        {
+            let (found, truth) = (found_in.contains(found), true_in.contains(truth));
+            counts[0] += f64::from(u8::from(found && truth)) * 2.0;
+            counts[1] += f64::from(u8::from(found)) + f64::from(u8::from(truth));
+        }
+        counts[0] / counts[1]
+    };
+    let (whole, core) = (dice(&[1, 2], &[10, 20]), dice(&[2], &[20]));
+    assert!(
+        whole > 0.8 && core > 0.6,
+        "Dice {whole} of the whole, {core} of the core"
+    );
+
+    let words = [
+        "evaluate",
+        text(&out),
+        text(&dataset.join("labelsTs")),
+        "--json",
+    ];
+    assert_one_line(
+        &arl(&[&words[..], &["--remap-labels", "auto"]].concat()),
+        &["config.json"],
+    );
+    assert_success(&arl(&[&words[..], &remap[..]].concat()));
+    // A run goes on with what it was made with.
+    let words = [
+        "train",
+        text(&dataset),
+        "--out",
+        text(&run),
+        "--resume",
+        "--epochs",
+        "1",
+    ];
+    assert_one_line(
+        &arl(&[&words[..], &remap[..]].concat()),
+        &["own configuration"],
+    );
+    assert_success(&arl(&words));
+}

@@ -1,5 +1,6 @@
 //! Reading a case whole, with every rule checked, so that no later step meets a fault.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use ndarray::Array3;
@@ -78,7 +79,8 @@ impl Dataset {
 
     /// Refuses label values that stand for no class, listing them.
     pub(crate) fn check_declared(&self, path: &Path, labels: &Array3<u16>) -> Result<()> {
-        let foreign: Vec<u16> = values(labels)
+        let foreign: Vec<u16> = count_values(labels)
+            .into_keys()
             .filter(|&value| !self.declares(value))
             .collect();
         if foreign.is_empty() {
@@ -120,13 +122,16 @@ pub(crate) fn check_channels(case: &Case, found: usize, wanted: usize) -> Result
     ))
 }
 
-/// The values that occur, in ascending order.
-pub(crate) fn values(labels: &Array3<u16>) -> impl Iterator<Item = u16> {
-    let mut seen = vec![false; 1 << 16];
+/// The values that occur, in ascending order, and how often each does.
+pub(crate) fn count_values(labels: &Array3<u16>) -> BTreeMap<u16, u64> {
+    let mut counts = vec![0; 1 << 16];
     for &label in labels {
-        seen[usize::from(label)] = true;
+        counts[usize::from(label)] += 1;
     }
-    (0..=u16::MAX).filter(move |&value| seen[usize::from(value)])
+    (0..=u16::MAX)
+        .zip(counts)
+        .filter(|&(_, count)| count > 0)
+        .collect()
 }
 
 /// Refuses NaN and infinite values, counting them.

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use super::faults::Faults;
 use super::labels::LabelTable;
-use super::read::values;
+use super::read::count_values;
 use super::{Case, LabelClass, LabelRemap, ReadOptions};
 use crate::error::{DataError, Result};
 use crate::nifti::read_labels;
@@ -17,7 +17,11 @@ fn values_in(cases: &[Case], faults: &mut Faults) -> BTreeSet<u16> {
     let found: Vec<Result<Vec<u16>>> = cases
         .par_iter()
         .filter_map(|case| case.label.as_deref())
-        .map(|label| Ok(values(&read_labels(label)?.data).collect()))
+        .map(|label| {
+            Ok(count_values(&read_labels(label)?.data)
+                .into_keys()
+                .collect())
+        })
         .collect();
     let mut all = BTreeSet::new();
     for result in found {
