@@ -30,6 +30,8 @@
 //! ```
 #![warn(missing_docs)]
 
+mod cicek_unet;
+mod cicek_unet_config;
 mod conv_block;
 mod convolution;
 mod depth_to_space;
@@ -37,17 +39,27 @@ mod error;
 mod initialization;
 #[cfg(feature = "flex")]
 mod lanes;
+mod max_pool;
 mod model;
 mod norm_activation;
+mod plain_convolution;
+mod residual_block;
 mod unet;
 mod unet_config;
 mod upsample;
+mod vnet;
+mod vnet_config;
 
 #[cfg(test)]
 mod tests;
 
+pub use cicek_unet::CicekUNet;
+pub use cicek_unet_config::{CicekUNetConfig, Padding};
 pub use depth_to_space::depth_to_space;
 pub use error::ModelError;
+pub use max_pool::max_pool;
 pub use model::SegmentationModel;
 pub use unet::UNet;
 pub use unet_config::{StageConfig, UNetConfig};
+pub use vnet::VNet;
+pub use vnet_config::{VNetConfig, VNetVariant};
