@@ -89,6 +89,17 @@ pub enum ModelError {
         /// The next larger size that fits.
         above: usize,
     },
+    /// A network with valid convolutions where every voxel needs its logits.
+    #[error(
+        "patch {patch:?} gives logits of {logits:?} voxels only, because the network has valid convolutions: use the padding \
+         \"same\" to train and predict whole patches"
+    )]
+    SmallerLogits {
+        /// Patch `[D,H,W]` in voxels.
+        patch: [usize; 3],
+        /// Logits `[D,H,W]` in voxels.
+        logits: [usize; 3],
+    },
     /// A patch that the strides do not divide.
     #[error(
         "patch {patch:?} does not fit the network: axis {axis} has {} voxels, not a multiple of {}; \

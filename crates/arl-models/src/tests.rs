@@ -2,8 +2,8 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Distribution, Gradients, Tensor};
 
 use crate::{
-    CicekUNetConfig, ModelError, Padding, SegmentationModel, StageConfig, UNetConfig, VNetConfig,
-    VNetVariant,
+    CicekUNetConfig, ModelError, NetworkConfig, Padding, SegmentationModel, StageConfig,
+    UNetConfig, VNetConfig, VNetVariant,
 };
 
 fn config(stages: &[(usize, [usize; 3], [usize; 3])]) -> UNetConfig {
@@ -275,4 +275,31 @@ fn the_first_unet_with_and_without_padding() {
     let logits = config.try_init(&device).unwrap().predict(images);
     assert_eq!(logits.dims(), [2, 3, 8, 16, 24]);
     assert!(config.check_patch([8, 12, 8]).is_err());
+}
+
+#[test]
+fn network_configs_survive_json_and_name_their_architecture() {
+    for (config, name) in [
+        (NetworkConfig::UNet(residual()), "unet"),
+        (NetworkConfig::VNet(VNetConfig::new(1, 2)), "vnet"),
+        (
+            NetworkConfig::CicekUNet(CicekUNetConfig::new(1, 2)),
+            "cicek_unet",
+        ),
+    ] {
+        let json = serde_json::to_value(&config).unwrap();
+        assert_eq!(json["architecture"], name);
+        assert_eq!(
+            serde_json::from_value::<NetworkConfig>(json).unwrap(),
+            config
+        );
+    }
+    let valid = CicekUNetConfig::new(1, 2).with_padding(Padding::Valid);
+    let error = NetworkConfig::CicekUNet(valid)
+        .check_patch([92; 3])
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("[4, 4, 4] voxels only"),
+        "{error}"
+    );
 }
