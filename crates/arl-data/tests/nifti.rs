@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use arl_data::nifti::{read_geometry, read_image, read_labels, write_image, write_labels};
+use arl_data::formats::{read_geometry, read_image, read_labels, write_image, write_labels};
 use arl_data::{Geometry, Volume};
 use ndarray::Array3;
 use serde::Deserialize;
