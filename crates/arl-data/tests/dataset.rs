@@ -471,7 +471,7 @@ fn wrong_descriptions_say_what_to_write() {
             r#""ignore": 7"#,
             "must be the highest label, 2",
         ),
-        (r#"".nii.gz""#, r#"".mha""#, "file_ending \".mha\""),
+        (r#"".nii.gz""#, r#"".mgz""#, "file_ending \".mgz\""),
         (
             r#""numTraining": 2,"#,
             r#""numTraining": 2"#,

@@ -159,7 +159,7 @@ fn file_ending(folder: &Path, files: &[PathBuf]) -> Result<&'static str> {
         .ok_or_else(|| {
             DataError::invalid(
                 folder,
-                "holds no .nii or .nii.gz file",
+                "holds no volume (.nii.gz, .nrrd, .mha, ...)",
                 "put the training images there",
             )
         })

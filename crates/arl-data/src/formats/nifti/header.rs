@@ -1,194 +1,183 @@
-//! The 348-byte header: parsed by the `nifti` crate, then everything in it checked before it is believed.
+//! Everything in a header is checked here before it is believed.
 
-use std::path::Path;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 
-use nifti::{Endianness, NiftiError, NiftiHeader, NiftiType};
-
-use super::transforms::HeaderTransforms;
+use super::super::element::Element;
+use super::super::header::{Encoding, Header, Place, Skip};
+use super::super::source::{broken, damaged};
+use super::fields::{Fields, HEADER_BYTES, HEADER_BYTES_2, length_and_order};
 use crate::error::{DataError, Result};
 use crate::volume::{Geometry, TransformCodes};
 
-/// Length of a NIfTI-1 header in bytes, and the value of its first field.
-pub(super) const HEADER_BYTES: usize = 348;
-/// First byte after the header and the four bytes that announce extensions.
-const FIRST_VOXEL: u64 = 352;
-/// Unit code "mm" of `xyzt_units`.
-const MILLIMETRES: u8 = 2;
+/// Bytes after a header that announce extensions.
+const EXTENSION_BYTES: usize = 4;
 
-/// What a reader needs to know of a file before its voxels.
-pub(super) struct Header {
-    pub geometry: Geometry,
-    pub voxel_type: NiftiType,
-    pub endianness: Endianness,
-    /// Offset of the first voxel from the start of the (uncompressed) file.
-    pub first_voxel: u64,
-    /// Stored value to real value: `slope · v + intercept`; `None` where the header asks for no scaling.
-    pub scaling: Option<(f64, f64)>,
-}
+/// Reads and checks the header of the file at `path`, and says how many bytes it took.
+pub(in super::super) fn parse(path: &Path, stream: &mut impl Read) -> Result<(Header, u64)> {
+    let inside = |e| broken(path, e, "inside the header");
+    let mut bytes = [0; HEADER_BYTES_2];
+    stream
+        .read_exact(&mut bytes[..HEADER_BYTES])
+        .map_err(inside)?;
+    let not_nifti = || {
+        DataError::invalid(
+            path,
+            "not a NIfTI file (its header carries no NIfTI mark, as in ANALYZE 7.5)",
+            "export it as NIfTI-1",
+        )
+    };
+    let start = [bytes[0], bytes[1], bytes[2], bytes[3]];
+    let (length, _) = length_and_order(start).ok_or_else(not_nifti)?;
+    stream
+        .read_exact(&mut bytes[HEADER_BYTES..length])
+        .map_err(inside)?;
+    let fields = Fields::read(&bytes[..length]).ok_or_else(not_nifti)?;
 
-impl Header {
-    /// Bytes of all voxels, or `None` when the header declares more than can be counted.
-    pub fn voxel_bytes(&self) -> Option<u64> {
-        let voxels = self
-            .geometry
-            .shape
+    let Axes { shape, channels } = axes(path, &fields.dim)?;
+    let element = element(path, fields.datatype)?;
+    let first_voxel = first_voxel(path, &fields, length)?;
+    let header = Header {
+        geometry: geometry(path, &fields, shape)?,
+        channels,
+        // Checked together with the size of the file.
+        run: shape
             .iter()
-            .try_fold(1u64, |product, &n| product.checked_mul(n as u64))?;
-        voxels.checked_mul(self.voxel_type.size_of() as u64)
-    }
-
-    /// Parses and checks the header of the file at `path` (which is only named in errors).
-    pub fn parse(path: &Path, bytes: &[u8; HEADER_BYTES]) -> Result<Header> {
-        let not_nifti = || {
-            DataError::invalid(
-                path,
-                "not a NIfTI-1 file (its header carries no NIfTI mark)",
-                "export it as NIfTI-1",
-            )
-        };
-        let size = [bytes[0], bytes[1], bytes[2], bytes[3]];
-        let size = [i32::from_le_bytes(size), i32::from_be_bytes(size)];
-        if size.contains(&540) {
-            return Err(DataError::invalid(
-                path,
-                "a NIfTI-2 file, which is not read",
-                "convert it to NIfTI-1",
-            ));
-        }
-        if !size.contains(&(HEADER_BYTES as i32)) {
-            return Err(not_nifti());
-        }
-        let raw = NiftiHeader::from_reader(&bytes[..]).map_err(|error| match error {
-            NiftiError::InvalidFormat => not_nifti(),
-            other => DataError::invalid(path, other.to_string(), "export it as NIfTI-1"),
-        })?;
-        if raw.sizeof_hdr != HEADER_BYTES as i32 {
-            return Err(not_nifti());
-        }
-        if &raw.magic == nifti::header::MAGIC_CODE_NI1 {
-            return Err(DataError::invalid(
-                path,
-                "the header of a .hdr/.img pair, which is not read",
-                "convert the pair to one .nii.gz",
-            ));
-        }
-
-        let shape = shape(path, &raw.dim)?;
-        let mut transforms = HeaderTransforms::from_header(&raw);
-        if raw.dim[0] < 3 && (transforms.qform_code, transforms.sform_code) == (0, 0) {
-            // The size along an axis that does not exist is 1, whatever is stored there.
-            transforms.pixdim[1 + usize::from(raw.dim[0])..].fill(1.0);
-        }
-        let affine = transforms.affine(shape).map_err(|problem| {
-            DataError::invalid(
-                path,
-                problem,
-                "repair its orientation (sform or qform) or export it again",
-            )
-        })?;
-        let voxel_type = raw.data_type().ok().filter(is_real).ok_or_else(|| {
-            DataError::invalid(
-                path,
-                format!(
-                    "voxel type code {} is no integer or float up to 64 bits",
-                    raw.datatype
-                ),
-                "convert the volume to int16 or float32",
-            )
-        })?;
-        Ok(Header {
-            geometry: Geometry {
-                shape,
-                affine,
-                codes: TransformCodes {
-                    qform: raw.qform_code,
-                    sform: raw.sform_code,
-                },
-            },
-            voxel_type,
-            endianness: raw.endianness,
-            first_voxel: first_voxel(path, raw.vox_offset)?,
-            scaling: scaling(path, raw.scl_slope, raw.scl_inter)?,
-        })
-    }
+            .fold(1, |product, &n| product.saturating_mul(n)),
+        element,
+        big_endian: fields.big_endian,
+        scaling: scaling(path, fields.scl_slope, fields.scl_inter)?,
+        encoding: Encoding::Raw,
+        place: if fields.single_file {
+            Place::Here
+        } else {
+            Place::Detached(image_files(path)?)
+        },
+        skipped_lines: 0,
+        skip: Skip::Bytes(if fields.single_file {
+            first_voxel - length as u64
+        } else {
+            first_voxel
+        }),
+    };
+    Ok((header, length as u64))
 }
 
-/// The header that places `geometry`; the writer fills in shape and voxel type.
-pub(super) fn header_for(geometry: &Geometry) -> NiftiHeader {
-    let transforms = HeaderTransforms::describe(geometry);
-    let [qfac, x, y, z] = transforms.pixdim;
-    NiftiHeader {
-        pixdim: [qfac, x, y, z, 1.0, 1.0, 1.0, 1.0],
-        qform_code: transforms.qform_code,
-        sform_code: transforms.sform_code,
-        quatern_b: transforms.quaternion[0],
-        quatern_c: transforms.quaternion[1],
-        quatern_d: transforms.quaternion[2],
-        quatern_x: transforms.offset[0],
-        quatern_y: transforms.offset[1],
-        quatern_z: transforms.offset[2],
-        srow_x: transforms.srow[0],
-        srow_y: transforms.srow[1],
-        srow_z: transforms.srow[2],
-        xyzt_units: MILLIMETRES,
-        endianness: Endianness::Little,
-        ..NiftiHeader::default()
-    }
+struct Axes {
+    /// `[D, H, W]`.
+    shape: [usize; 3],
+    channels: usize,
 }
 
-impl HeaderTransforms {
-    fn from_header(raw: &NiftiHeader) -> Self {
-        HeaderTransforms {
-            qform_code: raw.qform_code,
-            sform_code: raw.sform_code,
-            pixdim: [raw.pixdim[0], raw.pixdim[1], raw.pixdim[2], raw.pixdim[3]],
-            quaternion: [raw.quatern_b, raw.quatern_c, raw.quatern_d],
-            offset: [raw.quatern_x, raw.quatern_y, raw.quatern_z],
-            srow: [raw.srow_x, raw.srow_y, raw.srow_z],
-        }
-    }
-}
-
-/// `[D, H, W]` from the header's `dim`; axes beyond the third may only have length 1.
-fn shape(path: &Path, dim: &[u16; 8]) -> Result<[usize; 3]> {
+/// The axes of `dim`: one beyond the third may have a length other than 1, and counts channels.
+fn axes(path: &Path, dim: &[i64; 8]) -> Result<Axes> {
     let bad = |problem: String| DataError::invalid(path, problem, "export the volume again");
-    let axes = dim[0] as usize;
+    let axes = dim[0];
     if !(1..=7).contains(&axes) {
         return Err(bad(format!("its header declares {axes} dimensions")));
     }
-    let lengths = &dim[1..=axes];
-    // The standard stores signed numbers; what looks like 32768 or more is negative.
-    if let Some(&length) = lengths.iter().find(|&&n| n == 0 || n > i16::MAX as u16) {
+    let lengths = &dim[1..=axes as usize];
+    if let Some(length) = lengths.iter().find(|&&n| n < 1) {
         return Err(bad(format!(
-            "its header declares an axis of {} voxels",
-            length as i16
+            "its header declares an axis of {length} voxels"
         )));
     }
-    if lengths.iter().skip(3).any(|&n| n != 1) {
-        return Err(DataError::invalid(
-            path,
-            format!("has {axes} dimensions {lengths:?}, but a volume has three"),
-            "split it into one file per channel or time point (CASE_0000.nii.gz, CASE_0001.nii.gz, ...)",
-        ));
+    let length = |axis: usize| match lengths.get(axis) {
+        Some(&n) => usize::try_from(n).map_err(|e| bad(e.to_string())),
+        None => Ok(1),
+    };
+    let mut channels = 1;
+    for axis in 3..lengths.len() {
+        if length(axis)? != 1 && channels != 1 {
+            return Err(DataError::invalid(
+                path,
+                format!("has {axes} dimensions {lengths:?}, but channels are counted by one"),
+                "split it into one file per channel or time point (CASE_0000.nii.gz, CASE_0001.nii.gz, ...)",
+            ));
+        }
+        channels *= length(axis)?;
     }
-    let length = |axis: usize| lengths.get(axis).map_or(1, |&n| n as usize);
-    Ok([length(2), length(1), length(0)])
+    Ok(Axes {
+        shape: [length(2)?, length(1)?, length(0)?],
+        channels,
+    })
 }
 
-fn is_real(voxel_type: &NiftiType) -> bool {
-    use NiftiType::*;
-    matches!(
-        voxel_type,
-        Uint8 | Int8 | Uint16 | Int16 | Uint32 | Int32 | Uint64 | Int64 | Float32 | Float64
-    )
+fn geometry(path: &Path, fields: &Fields, shape: [usize; 3]) -> Result<Geometry> {
+    let mut transforms = fields.transforms.clone();
+    for axis in 0..3 {
+        // The size along an axis that does not exist is 1, whatever is stored there.
+        let absent = axis as i64 >= fields.dim[0];
+        let unused = shape[2 - axis] == 1 && transforms.pixdim[1 + axis] == 0.0;
+        if unused || absent && (transforms.qform_code, transforms.sform_code) == (0, 0) {
+            transforms.pixdim[1 + axis] = 1.0;
+        }
+    }
+    let bad = |problem| {
+        DataError::invalid(
+            path,
+            problem,
+            "repair its orientation (sform or qform) or export it again",
+        )
+    };
+    let mut affine = transforms.affine(shape).map_err(bad)?;
+    let millimetres = match fields.xyzt_units & 7 {
+        1 => 1e3,
+        3 => 1e-3,
+        _ => 1.0,
+    };
+    for row in &mut affine[..3] {
+        *row = row.map(|v| v * millimetres);
+    }
+    Ok(Geometry {
+        shape,
+        affine,
+        codes: TransformCodes {
+            qform: transforms.qform_code,
+            sform: transforms.sform_code,
+        },
+    })
 }
 
-fn first_voxel(path: &Path, offset: f32) -> Result<u64> {
+fn element(path: &Path, datatype: i16) -> Result<Element> {
+    let (name, cure) = match datatype {
+        2 => return Ok(Element::U8),
+        4 => return Ok(Element::I16),
+        8 => return Ok(Element::I32),
+        16 => return Ok(Element::F32),
+        64 => return Ok(Element::F64),
+        256 => return Ok(Element::I8),
+        512 => return Ok(Element::U16),
+        768 => return Ok(Element::U32),
+        1024 => return Ok(Element::I64),
+        1280 => return Ok(Element::U64),
+        32 | 1792 | 2048 => ("complex numbers", "save magnitude (and phase) as float32"),
+        128 | 2304 => ("colours", "save one channel per colour or a grey image"),
+        1536 => ("floats of 128 bits", "save them as float32"),
+        1 => ("single bits", "save them as uint8"),
+        _ => (
+            "no integer or float up to 64 bits",
+            "convert the volume to int16 or float32",
+        ),
+    };
+    Err(DataError::invalid(
+        path,
+        format!("its voxels are {name} (voxel type code {datatype})"),
+        cure,
+    ))
+}
+
+fn first_voxel(path: &Path, fields: &Fields, length: usize) -> Result<u64> {
+    let offset = fields.vox_offset;
+    let least = match fields.single_file {
+        true => (length + EXTENSION_BYTES) as u64,
+        false => 0,
+    };
     if offset == 0.0 {
-        return Ok(FIRST_VOXEL);
+        return Ok(least);
     }
     // NaN fails the comparison too.
-    if !(offset >= FIRST_VOXEL as f32 && offset.is_finite()) {
+    if !(offset >= least as f64 && offset.is_finite()) {
         return Err(DataError::invalid(
             path,
             format!("its header places the voxels at byte {offset}, inside the header"),
@@ -198,7 +187,7 @@ fn first_voxel(path: &Path, offset: f32) -> Result<u64> {
     Ok(offset as u64)
 }
 
-fn scaling(path: &Path, slope: f32, intercept: f32) -> Result<Option<(f64, f64)>> {
+fn scaling(path: &Path, slope: f64, intercept: f64) -> Result<Option<(f64, f64)>> {
     if slope == 0.0 || !slope.is_finite() {
         return Ok(None);
     }
@@ -209,5 +198,21 @@ fn scaling(path: &Path, slope: f32, intercept: f32) -> Result<Option<(f64, f64)>
             "set scl_inter to 0 or export the volume again",
         ));
     }
-    Ok((slope != 1.0 || intercept != 0.0).then_some((slope as f64, intercept as f64)))
+    Ok((slope != 1.0 || intercept != 0.0).then_some((slope, intercept)))
+}
+
+/// Where the voxels of a header may lie: beside it, with the ending of images.
+fn image_files(path: &Path) -> Result<Vec<PathBuf>> {
+    let stem = path
+        .to_str()
+        .and_then(|path| path.strip_suffix(".hdr").or(path.strip_suffix(".hdr.gz")));
+    match stem {
+        Some(stem) => Ok([".img", ".img.gz"]
+            .map(|ending| PathBuf::from(format!("{stem}{ending}")))
+            .to_vec()),
+        None => Err(damaged(
+            path,
+            "its header is that of a .hdr/.img pair, but it is not named .hdr",
+        )),
+    }
 }
