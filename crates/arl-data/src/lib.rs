@@ -24,6 +24,7 @@
 //! ```
 #![warn(missing_docs)]
 
+mod affine;
 pub mod augment;
 pub mod cache;
 pub mod check;
@@ -35,10 +36,12 @@ pub mod formats;
 pub mod loader;
 pub mod metrics;
 
+pub mod orientation;
 pub mod phantom;
 pub mod plan;
 pub mod preprocess;
 pub mod resample;
+pub mod resample_to;
 pub mod sampler;
 pub mod split;
 #[cfg(feature = "burn")]

@@ -108,7 +108,6 @@ fn header_bytes(geometry: &Geometry, datatype: i16, voxel_bytes: usize) -> [u8; 
     let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
     let [d, h, w] = geometry.shape.map(|n| n as i16);
     put(0, &(HEADER_BYTES as i32).to_le_bytes());
-    put(38, b"r");
     for (axis, length) in [3, w, h, d, 1, 1, 1, 1].into_iter().enumerate() {
         put(40 + 2 * axis, &length.to_le_bytes());
     }
