@@ -62,6 +62,9 @@ impl Header {
     }
 }
 
+/// Beyond this, and below one over it, lengths in mm are taken for damage.
+const LARGEST_MM: f64 = 1e12;
+
 /// Refuses an affine that places no volume.
 ///
 /// # Errors
@@ -76,6 +79,14 @@ pub(super) fn believable(affine: &[[f64; 4]; 4]) -> Result<(), &'static str> {
         .all(|v| v.is_finite())
     {
         return Err("holds numbers that are not finite");
+    }
+    // No scanner makes them, and their squares are no numbers any more.
+    if lengths
+        .iter()
+        .any(|&mm| mm > LARGEST_MM || mm != 0.0 && mm < 1.0 / LARGEST_MM)
+        || affine[..3].iter().any(|row| row[3].abs() > LARGEST_MM)
+    {
+        return Err("holds sizes that no volume has");
     }
     // Of unit vectors, so that the size of the voxels does not matter; zero where an axis has no extent.
     let unit = |r: usize, c: usize| affine[r][c] / lengths[c];
@@ -105,7 +116,11 @@ mod tests {
         assert!(believable(&affine).is_err_and(|e| e.contains("singular")));
         affine[1] = [0.0; 4];
         assert!(believable(&affine).is_err_and(|e| e.contains("singular")));
-        affine[1] = [0.0, 1e300, 0.0, f64::NAN];
+        for odd in [1e300, 1e-300] {
+            affine[1] = [0.0, odd, 0.0, 0.0];
+            assert!(believable(&affine).is_err_and(|e| e.contains("sizes")));
+        }
+        affine[1] = [0.0, 1.0, 0.0, f64::NAN];
         assert!(believable(&affine).is_err_and(|e| e.contains("finite")));
     }
 }
