@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::dataset::read::{check_finite, check_same_size};
 use crate::dataset::{Case, Dataset};
 use crate::error::DataError;
-use crate::nifti::{read_image, read_labels};
+use crate::formats::{read_image, read_labels};
 use crate::volume::Geometry;
 
 /// How bad a problem is.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use arl_data::check::{CheckReport, Severity, check_directory};
 use arl_data::dataset::find_images;
-use arl_data::nifti::{read_image, read_labels, write_image, write_labels};
+use arl_data::formats::{read_image, read_labels, write_image, write_labels};
 use arl_data::{Dataset, Geometry, Layout, Volume};
 use ndarray::Array3;
 
@@ -471,7 +471,7 @@ fn wrong_descriptions_say_what_to_write() {
             r#""ignore": 7"#,
             "must be the highest label, 2",
         ),
-        (r#"".nii.gz""#, r#"".mha""#, "file_ending \".mha\""),
+        (r#"".nii.gz""#, r#"".mgz""#, "file_ending \".mgz\""),
         (
             r#""numTraining": 2,"#,
             r#""numTraining": 2"#,

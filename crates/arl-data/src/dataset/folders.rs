@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use super::listing::{Naming, attach_labels, channel_of, group_by_case, id_of, is_volume, volumes};
 use super::{Dataset, LabelClass, Layout};
 use crate::error::{DataError, Result};
-use crate::nifti;
+use crate::formats;
 
 /// Folder names in order of preference; the second of each pair holds the label maps.
 const TRAINING: [(&str, &str); 3] = [
@@ -45,7 +45,7 @@ pub(super) fn survey(root: &Path) -> Result<(Dataset, Vec<DataError>)> {
     let found: Vec<Result<BTreeSet<u16>>> = training
         .par_iter()
         .filter_map(|case| case.label.as_deref())
-        .map(|label| Ok(nifti::read_labels(label)?.data.iter().copied().collect()))
+        .map(|label| Ok(formats::read_labels(label)?.data.iter().copied().collect()))
         .collect();
     let mut values = BTreeSet::from([0]);
     for result in found {
@@ -152,14 +152,14 @@ fn file_ending(folder: &Path, files: &[PathBuf]) -> Result<&'static str> {
             .filter(|path| is_volume(path) == Some(ending))
             .count()
     };
-    nifti::ENDINGS
+    formats::ENDINGS
         .into_iter()
         .max_by_key(|ending| count(ending))
         .filter(|ending| count(ending) > 0)
         .ok_or_else(|| {
             DataError::invalid(
                 folder,
-                "holds no .nii or .nii.gz file",
+                "holds no volume (.nii.gz, .nrrd, .mha, ...)",
                 "put the training images there",
             )
         })

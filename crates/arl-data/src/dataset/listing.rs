@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::Case;
 use crate::error::{DataError, Result};
-use crate::nifti;
+use crate::formats;
 
 /// The ending of a volume's name; `None` for other files and those that start with a dot (`._*` of macOS archives,
 /// unfinished files).
@@ -15,7 +15,7 @@ pub(super) fn is_volume(path: &Path) -> Option<&'static str> {
     if name.starts_with('.') {
         return None;
     }
-    nifti::ending_of(path)
+    formats::ending_of(path)
 }
 
 /// All volumes of a folder, sorted by name.

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use super::listing::{Naming, attach_labels, group_by_case, volumes};
 use super::{Case, Dataset, LabelClass, Layout};
 use crate::error::{DataError, Result};
-use crate::nifti;
+use crate::formats;
 
 pub(super) const DESCRIPTION: &str = "dataset.json";
 
@@ -61,7 +61,7 @@ pub(super) fn survey(root: &Path) -> Result<(Dataset, Vec<DataError>)> {
     let file_ending = description
         .file_ending
         .ok_or_else(|| key("file_ending", r#""file_ending": ".nii.gz""#))?;
-    if !nifti::ENDINGS.contains(&file_ending.as_str()) {
+    if !formats::ENDINGS.contains(&file_ending.as_str()) {
         return Err(wrong(
             format!("declares file_ending {file_ending:?}, which is not read"),
             "convert the volumes to .nii.gz",

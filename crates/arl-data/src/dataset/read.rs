@@ -6,7 +6,7 @@ use ndarray::Array3;
 
 use super::{Case, Dataset};
 use crate::error::{DataError, Result};
-use crate::nifti::{read_image, read_labels};
+use crate::formats::{read_image, read_labels};
 use crate::volume::{Geometry, Volume};
 
 impl Case {
