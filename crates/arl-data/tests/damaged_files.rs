@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use arl_data::nifti::{read_geometry, read_image, read_labels, write_image};
+use arl_data::formats::{read_geometry, read_image, read_labels, write_image};
 use arl_data::{Geometry, Volume};
 use ndarray::Array3;
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use arl_data::check::check_dataset;
 use arl_data::dataset::find_images;
-use arl_data::nifti::{read_image, read_labels, write_image, write_labels};
+use arl_data::formats::{read_image, read_labels, write_image, write_labels};
 use arl_data::{Dataset, Geometry, Layout, ReadOptions, Volume};
 use drawn::*;
 use ndarray::Array3;
@@ -463,7 +463,7 @@ fn images_to_predict_are_found_by_file_and_by_folder() {
     image(&root.join("imagesTs/c_0001.nii.gz"));
     assert_eq!(find_images(&file, 2, ".nii.gz").unwrap()[0].images.len(), 2);
     assert!(message(&root.join("none"), 1).contains("no such file"));
-    assert!(message(&root.join("dataset.json"), 1).contains("is no .nii or .nii.gz file"));
+    assert!(message(&root.join("dataset.json"), 1).contains("is no volume"));
     fs::create_dir(root.join("empty")).unwrap();
     assert!(message(&root.join("empty"), 1).contains("holds no .nii.gz file"));
 

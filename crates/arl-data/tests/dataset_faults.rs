@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 
 use arl_data::check::Severity;
-use arl_data::nifti::{read_image, write_image};
+use arl_data::formats::{read_image, write_image};
 use arl_data::{Geometry, Volume};
 use drawn::*;
 use ndarray::Array3;

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use arl_data::check::check_dataset;
 use arl_data::dataset::find_images;
-use arl_data::nifti::read_labels;
+use arl_data::formats::read_labels;
 use arl_data::split::{Fold, split};
 use arl_data::{Dataset, LabelRemap, Layout, ReadOptions};
 use drawn::*;
@@ -411,7 +411,7 @@ fn whole_numbers_may_be_stored_as_floats() {
         let path = root.join(format!("labelsTr/{case}.nii.gz"));
         let labels = read_labels(&path).unwrap();
         let floats = arl_data::Volume::new(labels.data.mapv(f32::from), labels.geometry);
-        arl_data::nifti::write_image(&path, &floats).unwrap();
+        arl_data::formats::write_image(&path, &floats).unwrap();
     }
     assert_eq!(check(root).problems, []);
 }

@@ -75,7 +75,7 @@ fn a_run_trains_predicts_on_the_input_grid_and_is_scored() {
         "--device",
         "cpu",
     ]));
-    let image = arl_data::nifti::read_geometry(&images.join("phantom_test_000_0000.nii.gz"));
+    let image = arl_data::formats::read_geometry(&images.join("phantom_test_000_0000.nii.gz"));
     let image = image.or_else(|_| {
         let first = fs::read_dir(&images)
             .unwrap()
@@ -83,10 +83,10 @@ fn a_run_trains_predicts_on_the_input_grid_and_is_scored() {
             .unwrap()
             .unwrap()
             .path();
-        arl_data::nifti::read_geometry(&first)
+        arl_data::formats::read_geometry(&first)
     });
     let predicted = fs::read_dir(&out).unwrap().next().unwrap().unwrap().path();
-    let predicted = arl_data::nifti::read_labels(&predicted).unwrap();
+    let predicted = arl_data::formats::read_labels(&predicted).unwrap();
     predicted.geometry.matches(&image.unwrap()).unwrap();
     let scored = arl(&[
         "evaluate",
@@ -241,20 +241,20 @@ fn faulty_input_gets_one_line_and_leaves_nothing_behind() {
     assert_one_line(&train(), &[&name]);
     fs::write(&labels[0], &good).unwrap();
 
-    let mut volume = arl_data::nifti::read_labels(&labels[0]).unwrap();
+    let mut volume = arl_data::formats::read_labels(&labels[0]).unwrap();
     volume.data[[0, 0, 0]] = 77;
-    arl_data::nifti::write_labels(&labels[0], &volume).unwrap();
+    arl_data::formats::write_labels(&labels[0], &volume).unwrap();
     assert_one_line(&train(), &[&name, "77"]);
     let small = ndarray::Array3::zeros([4, 4, 4]);
     let geometry = arl_data::Geometry::new([4, 4, 4], volume.geometry.affine);
-    arl_data::nifti::write_labels(&labels[0], &arl_data::Volume::new(small, geometry)).unwrap();
+    arl_data::formats::write_labels(&labels[0], &arl_data::Volume::new(small, geometry)).unwrap();
     assert_one_line(&train(), &[&name]);
     fs::write(&labels[0], &good).unwrap();
 
     let image = dataset.join("imagesTr").join(format!("{stem}_0000.nii.gz"));
-    let mut volume = arl_data::nifti::read_image(&image).unwrap();
+    let mut volume = arl_data::formats::read_image(&image).unwrap();
     volume.data[[1, 2, 3]] = f32::NAN;
-    arl_data::nifti::write_image(&image, &volume).unwrap();
+    arl_data::formats::write_image(&image, &volume).unwrap();
     assert_one_line(&train(), &[&format!("{stem}_0000.nii.gz"), "NaN"]);
     assert!(!run.exists(), "nothing is written for a faulty dataset");
 }
@@ -411,7 +411,7 @@ fn a_subset_of_a_real_ct_goes_the_whole_way() {
 /// A bright ball with a brighter core in noise, on 24³ voxels of 1 mm; a corner is not to be judged. The label maps hold
 /// 10, 20 and 30.
 fn tumours(directory: &Path) -> PathBuf {
-    use arl_data::nifti::{write_image, write_labels};
+    use arl_data::formats::{write_image, write_labels};
     let dataset = directory.join("dataset");
     for folder in ["imagesTr", "labelsTr", "imagesTs", "labelsTs"] {
         fs::create_dir_all(dataset.join(folder)).unwrap();
@@ -528,8 +528,8 @@ fn regions_and_remapped_labels_go_the_whole_way() {
         "--device",
         "cpu",
     ]));
-    let found = arl_data::nifti::read_labels(&out.join("case_2.nii.gz")).unwrap();
-    let truth = arl_data::nifti::read_labels(&dataset.join("labelsTs/case_2.nii.gz")).unwrap();
+    let found = arl_data::formats::read_labels(&out.join("case_2.nii.gz")).unwrap();
+    let truth = arl_data::formats::read_labels(&dataset.join("labelsTs/case_2.nii.gz")).unwrap();
     // Overlap of a region in both maps; the ignored corner is none of either.
     let dice = |found_in: &[u16], true_in: &[u16]| {
         let mut counts = [0.0; 2];

@@ -7,7 +7,7 @@ use ndarray::{Array3, s};
 use super::testing::{TestCase, cache_of};
 use super::*;
 use crate::dataset::{LabelClass, Layout, ReadOptions};
-use crate::nifti::{write_image, write_labels};
+use crate::formats::{write_image, write_labels};
 use crate::plan::{ChannelNormalization, PLAN_VERSION};
 use crate::volume::{Geometry, Volume};
 

@@ -7,8 +7,9 @@ use ndarray::Array3;
 
 use super::Problem;
 use crate::dataset::read::{check_channels, check_finite, count_values};
-use crate::dataset::{Case, Dataset, check_placement, read_channels};
+use crate::dataset::{Case, Dataset, check_placement};
 use crate::error::DataError;
+use crate::formats::read_channels;
 use crate::volume::Geometry;
 
 /// What reading a case told.

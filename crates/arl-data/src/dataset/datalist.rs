@@ -186,7 +186,7 @@ fn item(
     let fault = images.iter().chain(&label).find_map(|file| {
         let unreadable = || {
             is_volume(file).is_none().then(|| {
-                let problem = "is no .nii or .nii.gz file";
+                let problem = "is no volume (.nii.gz, .nrrd, .mha, ...)";
                 DataError::invalid(file, problem, "convert it to .nii.gz")
             })
         };

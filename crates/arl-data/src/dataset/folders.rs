@@ -28,7 +28,7 @@ pub(super) fn survey(root: PathBuf, options: &ReadOptions) -> Result<(Dataset, F
         return Err(faults.errors.into_iter().next().unwrap_or_else(|| {
             DataError::invalid(
                 &images,
-                "holds no .nii or .nii.gz file",
+                "holds no volume (.nii.gz, .nrrd, .mha, ...)",
                 "put the training images there",
             )
         }));

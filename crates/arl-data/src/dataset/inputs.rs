@@ -46,7 +46,7 @@ pub fn find_images(input: &Path, channels: usize, file_ending: &str) -> Result<V
     let ending = is_volume(input).ok_or_else(|| {
         DataError::invalid(
             input,
-            "is no .nii or .nii.gz file",
+            "is no volume (.nii.gz, .nrrd, .mha, ...)",
             "convert the image to .nii.gz",
         )
     })?;

@@ -6,10 +6,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::Case;
-use super::channels::read_channels;
 use super::faults::Faults;
 use crate::error::{DataError, Result};
-use crate::nifti;
+use crate::formats::{self, read_header};
 
 /// The ending of a volume's name; `None` for other files and those that start with a dot (`._*` of macOS archives,
 /// unfinished files).
@@ -18,7 +17,7 @@ pub(super) fn is_volume(path: &Path) -> Option<&'static str> {
     if name.starts_with('.') {
         return None;
     }
-    nifti::ending_of(path)
+    formats::ending_of(path)
 }
 
 /// All volumes of a folder, sorted by name. What is named as a volume and cannot be one is a fault.
@@ -46,7 +45,7 @@ pub(super) fn volumes(folder: &Path, faults: &mut Faults) -> Result<Vec<PathBuf>
 fn fault_of_name(path: &Path) -> Option<DataError> {
     let name = path.file_name()?;
     let shown = name.to_string_lossy();
-    let is_volume = nifti::ending_of(Path::new(&*shown)).is_some() && !shown.starts_with('.');
+    let is_volume = formats::ending_of(Path::new(&*shown)).is_some() && !shown.starts_with('.');
     (is_volume && name.to_str().is_none()).then(|| {
         DataError::invalid(
             path,
@@ -94,7 +93,7 @@ pub(super) fn common_ending<'a>(
         let endings = files.clone().filter_map(is_volume);
         endings.filter(|other| *other == ending).count()
     };
-    let mut endings = nifti::ENDINGS.into_iter().filter(|e| count(e) > 0);
+    let mut endings = formats::ENDINGS.into_iter().filter(|e| count(e) > 0);
     let first = endings.next()?;
     Some(endings.fold(first, |a, b| if count(b) > count(a) { b } else { a }))
 }
@@ -227,7 +226,7 @@ pub(super) fn group_by_case(
 
 /// Whether a file is 4D with that many channels.
 pub(super) fn holds_all(path: &Path, channels: usize) -> bool {
-    read_channels(path).is_ok_and(|found| found.len() == channels)
+    read_header(path).is_ok_and(|header| header.channels == channels)
 }
 
 /// Gives each case its label map out of `folder`. Cases without one, and label maps of no case, are faults.

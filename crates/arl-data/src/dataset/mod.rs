@@ -3,7 +3,6 @@
 //! Layouts are told apart by what lies in the directory ([`Layout`]), and nothing else is asked for: no environment
 //! variable, no number of the dataset. Files whose names start with a dot are ignored everywhere.
 
-mod channels;
 mod datalist;
 mod description;
 pub(crate) mod faults;
@@ -23,7 +22,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 use crate::split::Split;
-pub(crate) use channels::read_channels;
 pub use description::Layout;
 use faults::Faults;
 pub use inputs::find_images;

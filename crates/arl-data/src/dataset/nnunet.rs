@@ -13,7 +13,7 @@ use super::listing::{
 };
 use super::{Case, Dataset, ReadOptions, scan};
 use crate::error::{DataError, Result};
-use crate::nifti;
+use crate::formats;
 
 /// Surveys as far as it can: what one wrong key spoils, the others do not.
 pub(super) fn survey(
@@ -42,7 +42,7 @@ pub(super) fn survey(
     };
     let ending = match description.file_ending {
         None => Err(missing("file_ending", r#""file_ending": ".nii.gz""#)),
-        Some(ending) if nifti::ENDINGS.contains(&ending.as_str()) => Ok(ending),
+        Some(ending) if formats::ENDINGS.contains(&ending.as_str()) => Ok(ending),
         Some(ending) => Err(DataError::invalid(
             path,
             format!("declares file_ending {ending:?}, which is not read"),

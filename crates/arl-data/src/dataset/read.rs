@@ -5,11 +5,10 @@ use std::path::Path;
 
 use ndarray::Array3;
 
-use super::channels::read_channels;
 use super::placement::check_placement;
 use super::{Case, Dataset, ReadOptions};
 use crate::error::{DataError, Result};
-use crate::nifti;
+use crate::formats::{self, read_channels};
 use crate::volume::Volume;
 
 impl Case {
@@ -70,7 +69,7 @@ impl Dataset {
     /// # Errors
     /// When the file cannot be read or holds something else than whole numbers from 0 to 65535.
     pub fn read_labels(&self, path: &Path) -> Result<Volume<u16>> {
-        let mut labels = nifti::read_labels(path)?;
+        let mut labels = formats::read_labels(path)?;
         if let Some(remap) = &self.options.remap_labels {
             remap.apply(&mut labels.data);
         }

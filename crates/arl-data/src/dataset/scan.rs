@@ -1,7 +1,7 @@
-//! What only the voxels tell: the label values of a dataset that declares none, and its number of channels.
+//! What only the files tell: the label values of a dataset that declares none, and its number of channels.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
@@ -10,7 +10,7 @@ use super::labels::LabelTable;
 use super::read::count_values;
 use super::{Case, LabelClass, LabelRemap, ReadOptions};
 use crate::error::{DataError, Result};
-use crate::nifti::read_labels;
+use crate::formats::{read_header, read_labels};
 
 /// The values of all label maps, as they are in the files. Maps that cannot be read are faults.
 fn values_in(cases: &[Case], faults: &mut Faults) -> BTreeSet<u16> {
@@ -99,11 +99,8 @@ pub(super) fn classes_of(
 
 /// Names for the channels of a dataset that names none, counted in the first case that can be read, else `guess`.
 pub(super) fn unnamed_channels(cases: &[Case], guess: usize) -> Vec<String> {
-    let any_geometry = ReadOptions {
-        ignore_geometry: true,
-        ..ReadOptions::default()
-    };
-    let counts = |case: &Case| Some(case.read_images(&any_geometry).ok()?.len());
+    let channels = |path: &PathBuf| Some(read_header(path).ok()?.channels);
+    let counts = |case: &Case| case.images.iter().map(channels).sum::<Option<usize>>();
     let count = cases.iter().find_map(counts).unwrap_or(guess);
     (0..count)
         .map(|channel| format!("channel_{channel}"))

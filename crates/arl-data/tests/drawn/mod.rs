@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use arl_data::check::{CheckReport, Severity, check_dataset};
-use arl_data::nifti::{read_labels, write_image, write_labels};
+use arl_data::formats::{read_labels, write_image, write_labels};
 use arl_data::{Dataset, Geometry, ReadOptions, Volume};
 use ndarray::Array3;
 

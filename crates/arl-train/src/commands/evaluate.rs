@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use anyhow::Context;
 use arl_data::LabelRemap;
 use arl_data::dataset::{check_placement, find_images};
+use arl_data::formats::read_labels;
 use arl_data::metrics::{CaseMetrics, Summary, overlap, summarise};
-use arl_data::nifti::read_labels;
 use comfy_table::Table;
 
 use super::CaseProgress;

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::Context;
 use arl_data::dataset::find_images;
-use arl_data::nifti::write_labels;
+use arl_data::formats::write_labels;
 use arl_data::preprocess::preprocess_images;
 use arl_loss::DeepSupervision;
 use burn::module::Module;

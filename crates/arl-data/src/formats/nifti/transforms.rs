@@ -1,5 +1,6 @@
 //! Header fields to affine and back, with the arithmetic of nibabel.
 
+use super::super::header::believable;
 use crate::volume::Geometry;
 
 type Affine = [[f64; 4]; 4];
@@ -10,17 +11,18 @@ const SCANNER: i16 = 1;
 const ROUNDING: f64 = 1e-3;
 
 /// The fields of a header that place its voxels in the world, as stored.
+#[derive(Clone)]
 pub(super) struct HeaderTransforms {
     pub qform_code: i16,
     pub sform_code: i16,
     /// `qfac` (±1) and the voxel sizes `(i, j, k)`.
-    pub pixdim: [f32; 4],
+    pub pixdim: [f64; 4],
     /// `quatern_b`, `quatern_c`, `quatern_d`.
-    pub quaternion: [f32; 3],
+    pub quaternion: [f64; 3],
     /// `qoffset_x`, `qoffset_y`, `qoffset_z`.
-    pub offset: [f32; 3],
+    pub offset: [f64; 3],
     /// `srow_x`, `srow_y`, `srow_z`.
-    pub srow: [[f32; 4]; 3],
+    pub srow: [[f64; 4]; 3],
 }
 
 impl HeaderTransforms {
@@ -33,22 +35,17 @@ impl HeaderTransforms {
         } else {
             ("voxel size", self.voxel_sizes_only(shape))
         };
-        if affine.iter().flatten().any(|v| !v.is_finite()) {
-            return Err(format!("its {name} holds numbers that are not finite"));
-        }
-        if determinant(&affine).abs() < 1e-12 {
-            return Err(format!("its {name} is singular (an axis has no extent)"));
-        }
+        believable(&affine).map_err(|problem| format!("its {name} {problem}"))?;
         Ok(affine)
     }
 
     fn sform(&self) -> Affine {
-        let row = |r: usize| self.srow[r].map(f64::from);
-        [row(0), row(1), row(2), [0.0, 0.0, 0.0, 1.0]]
+        let [x, y, z] = self.srow;
+        [x, y, z, [0.0, 0.0, 0.0, 1.0]]
     }
 
     fn qform(&self) -> Result<Affine, String> {
-        let [b, c, d] = self.quaternion.map(f64::from);
+        let [b, c, d] = self.quaternion;
         let squared = 1.0 - (b * b + c * c + d * d);
         // Rounding to f32 may carry a half turn's quaternion slightly beyond length one.
         let tolerance = 3.0 * f64::from(f32::EPSILON);
@@ -67,7 +64,7 @@ impl HeaderTransforms {
             for c in 0..3 {
                 row[c] = rotation[r][c] * size[c];
             }
-            row[3] = f64::from(self.offset[r]);
+            row[3] = self.offset[r];
         }
         affine[3][3] = 1.0;
         Ok(affine)
@@ -85,12 +82,9 @@ impl HeaderTransforms {
         ]
     }
 
-    /// Voxel sizes `(i, j, k)`; signs dropped and zeros replaced by one, as nibabel repairs them.
+    /// Voxel sizes `(i, j, k)`; signs dropped as nibabel does.
     fn sizes(&self) -> [f64; 3] {
-        [1, 2, 3].map(|axis| match self.pixdim[axis] {
-            0.0 => 1.0,
-            size => f64::from(size.abs()),
-        })
+        [1, 2, 3].map(|axis| self.pixdim[axis].abs())
     }
 
     /// Handedness of the qform: anything but -1 means +1.
@@ -115,10 +109,10 @@ impl HeaderTransforms {
         let mut fields = HeaderTransforms {
             qform_code: geometry.codes.qform,
             sform_code: geometry.codes.sform,
-            pixdim: [qfac, size[0], size[1], size[2]].map(|v| v as f32),
-            quaternion: [1, 2, 3].map(|i| quaternion[i] as f32),
-            offset: [0, 1, 2].map(|r| affine[r][3] as f32),
-            srow: [0, 1, 2].map(|r| affine[r].map(|v| v as f32)),
+            pixdim: [qfac, size[0], size[1], size[2]].map(rounded),
+            quaternion: [1, 2, 3].map(|i| rounded(quaternion[i])),
+            offset: [0, 1, 2].map(|r| rounded(affine[r][3])),
+            srow: [0, 1, 2].map(|r| affine[r].map(rounded)),
         };
         let read_back = fields
             .affine(geometry.shape)
@@ -128,6 +122,11 @@ impl HeaderTransforms {
         }
         fields
     }
+}
+
+/// As a header of NIfTI-1 keeps it.
+fn rounded(value: f64) -> f64 {
+    f64::from(value as f32)
 }
 
 /// Three perpendicular unit vectors near the given ones (Gram-Schmidt; exact where there is no shear).
@@ -280,7 +279,7 @@ mod tests {
         let mut fields = HeaderTransforms::describe(&Geometry::from_spacing([1; 3], [1.0; 3]));
         fields.srow[2] = [0.0; 4];
         assert!(fields.affine([1; 3]).unwrap_err().contains("singular"));
-        fields.srow[2] = [f32::NAN; 4];
+        fields.srow[2] = [f64::NAN; 4];
         assert!(fields.affine([1; 3]).unwrap_err().contains("not finite"));
         fields.sform_code = 0;
         fields.quaternion = [1.0, 1.0, 0.0];
