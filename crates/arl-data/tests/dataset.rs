@@ -372,7 +372,12 @@ fn wrong_descriptions_say_what_to_write() {
             r#""ignore": 7"#,
             "must be the highest label, 2",
         ),
-        (r#"".nii.gz""#, r#"".mha""#, "file_ending \".mha\""),
+        (r#"".nii.gz""#, r#"".mha""#, "the volumes end in .nii.gz"),
+        (
+            r#"".nii.gz""#,
+            r#"".mgz""#,
+            "file_ending \".mgz\", which is not read",
+        ),
         (
             r#""numTraining": 2,"#,
             r#""numTraining": 2"#,

@@ -9,7 +9,8 @@ use super::description::{Description, Entries, Layout, Modality};
 use super::faults::Faults;
 use super::labels::Declared;
 use super::listing::{
-    Naming, attach_labels, channels_by_number, common_ending, fault_of_path, group_by_case, volumes,
+    Naming, attach_labels, channels_by_number, common_ending, fault_of_path, group_by_case,
+    is_volume, volumes,
 };
 use super::{Case, Dataset, ReadOptions, scan};
 use crate::error::{DataError, Result};
@@ -57,8 +58,20 @@ pub(super) fn survey(
         false => Vec::new(),
     };
     // What the description fails to say is taken from the files, to find the faults of those too.
-    let common = || common_ending(files.iter().map(PathBuf::as_path)).unwrap_or(".nii.gz");
-    let ending = ending.unwrap_or_else(|| common().to_owned());
+    let common = common_ending(files.iter().map(PathBuf::as_path));
+    let ending = match (ending, common) {
+        (Some(ending), Some(common))
+            if !files.iter().any(|file| is_volume(file) == Some(&ending)) =>
+        {
+            faults.errors.push(DataError::invalid(
+                path,
+                format!("declares file_ending {ending:?}, but the volumes end in {common}"),
+                format!(r#"write "file_ending": "{common}", or convert the volumes"#),
+            ));
+            common.to_owned()
+        }
+        (ending, common) => ending.unwrap_or_else(|| common.unwrap_or(".nii.gz").to_owned()),
+    };
     let channel_names = names.unwrap_or_else(|| {
         let channels = channels_by_number(&files, &ending).unwrap_or(1);
         (0..channels).map(|c| format!("channel_{c}")).collect()
