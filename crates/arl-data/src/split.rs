@@ -16,7 +16,7 @@ use crate::error::{DataError, Result};
 pub const SPLITS_FILE: &str = "splits_final.json";
 
 /// Parts of a cross validation where nothing else is declared, as in nnU-Net.
-pub const FOLDS: usize = 5;
+const FOLDS: usize = 5;
 /// The seed of nnU-Net's folds (`utilities/crossval_split.py`).
 const SEED: u32 = 12345;
 /// Share of the cases that [`Fold::All`] validates on, though they are trained on as well: one in five.

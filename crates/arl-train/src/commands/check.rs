@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use arl_data::check::check_dataset;
+use arl_data::check::{Severity, check_dataset};
 
 use super::CaseProgress;
 use crate::cli::CheckArguments;
@@ -19,7 +19,11 @@ pub fn run(arguments: &CheckArguments) -> anyhow::Result<ExitCode> {
         println!("{}", serde_json::to_string_pretty(&report)?);
     } else {
         for problem in &report.problems {
-            println!("{problem}");
+            let severity = match problem.severity {
+                Severity::Error => "error",
+                Severity::Warning => "warning",
+            };
+            println!("{severity}: {problem}");
         }
         println!(
             "{} cases: {} errors, {} warnings",
