@@ -40,6 +40,7 @@ pub mod preprocess;
 pub mod resample;
 pub mod sampler;
 pub mod split;
+mod statistics;
 #[cfg(feature = "burn")]
 pub mod tensor;
 pub mod volume;

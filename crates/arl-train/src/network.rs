@@ -1,6 +1,7 @@
 //! The network with its loss, as Burn's learner wants them.
 
-use arl_data::plan::Plan;
+use anyhow::Context;
+use arl_data::plan::{Architecture, Plan};
 use arl_loss::DeepSupervision;
 use arl_models::{SegmentationModel, StageConfig, UNet, UNetConfig};
 use burn::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
@@ -59,14 +60,32 @@ impl Segmenter {
 }
 
 /// The network that a plan describes.
-pub fn network_config(plan: &Plan) -> UNetConfig {
+///
+/// # Errors
+/// When this version has no such network.
+pub fn network_config(plan: &Plan) -> anyhow::Result<UNetConfig> {
+    anyhow::ensure!(
+        plan.architecture == Architecture::Plain,
+        "the plan is for a residual encoder, which can be planned but not yet trained; choose --preset plain or cpu"
+    );
+    let blocks: Vec<usize> = plan.stages.iter().map(|stage| stage.blocks).collect();
+    anyhow::ensure!(
+        blocks.windows(2).all(|pair| pair[0] == pair[1]),
+        "the plan has {blocks:?} blocks in its stages; a plain network needs the same number in each"
+    );
     let stages = plan
         .stages
         .iter()
         .map(|stage| StageConfig::new(stage.features, stage.kernel, stage.stride))
         .collect();
-    UNetConfig::new(plan.channel_names.len(), plan.num_classes(), stages)
+    let config = UNetConfig::new(plan.channel_names.len(), plan.num_classes(), stages)
         .with_stem_stride(plan.stem_stride)
+        .with_convolutions_per_encoder_stage(blocks[0])
+        .with_convolutions_per_decoder_stage(plan.decoder_convolutions);
+    config
+        .check_patch(plan.patch_size)
+        .context("the plan's patch")?;
+    Ok(config)
 }
 
 impl TrainStep for Segmenter {

@@ -14,6 +14,8 @@ use super::{CaseProgress, plan};
 use crate::checkpoints::last_complete;
 use crate::cli::TrainArguments;
 use crate::config::{DeviceChoice, TrainConfig, read_json, write_json};
+use crate::network::network_config;
+use crate::planning::Planning;
 use crate::run::Run;
 use crate::{device, trainer};
 
@@ -46,6 +48,7 @@ fn start(arguments: &TrainArguments, dataset: &Dataset) -> anyhow::Result<()> {
     let (device, found) = device::open(choice)?;
     let cpu = found.kind == "cpu";
     let config = TrainConfig::new(arguments, cpu)?;
+    let options = config.planning.options(cpu);
     let ids: Vec<String> = dataset
         .training
         .iter()
@@ -62,8 +65,9 @@ fn start(arguments: &TrainArguments, dataset: &Dataset) -> anyhow::Result<()> {
     let fingerprint = plan::fingerprint(dataset)?;
     let plan = match &arguments.plan {
         Some(path) => Plan::load(path)?,
-        None => plan::make(dataset, &fingerprint, cpu)?,
+        None => Plan::new(dataset, &fingerprint, &options)?,
     };
+    network_config(&plan)?;
     let run = Run::create(&arguments.out, arguments.force)?;
     write_json(&run.fingerprint(), &fingerprint)?;
     write_json(&run.plan(), &plan)?;
@@ -95,6 +99,7 @@ fn resume(arguments: &TrainArguments, dataset: &Dataset) -> anyhow::Result<()> {
         || arguments.empty_regions.is_some()
         || arguments.fold.is_some()
         || arguments.plan.is_some()
+        || arguments.planning != Planning::default()
         || arguments.config.is_some()
         || arguments.augment.is_some()
         || arguments.steps_per_epoch.is_some();
