@@ -32,6 +32,9 @@ fn dataset(channel_names: Vec<String>, number_of_classes: usize) -> Dataset {
         file_ending: ".nii.gz".into(),
         training: Vec::new(),
         test: Vec::new(),
+        folds: Vec::new(),
+        held_out: Vec::new(),
+        options: ReadOptions::default(),
     }
 }
 
