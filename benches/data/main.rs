@@ -5,11 +5,12 @@
 //! `python3`). A peer that isn't installed there is reported as missing.
 
 mod peer;
+mod resampling;
 
 /// A topic's name and what runs it.
 type Topic = (&'static str, fn());
 
-const TOPICS: &[Topic] = &[];
+const TOPICS: &[Topic] = &[("resampling", resampling::run)];
 
 fn main() {
     // Cargo adds `--bench`.

@@ -39,6 +39,10 @@ pub struct Plan {
     pub median_shape: [usize; 3],
     /// How each channel is normalised.
     pub normalization: Vec<ChannelNormalization>,
+    /// Whether channels with [`ChannelNormalization::ZScore`] take their statistics from the voxels that are not zero in
+    /// some channel (holes filled), and are 0 elsewhere. False when absent.
+    #[serde(default)]
+    pub use_mask_for_norm: bool,
     /// Size of a training patch in voxels.
     pub patch_size: [usize; 3],
     /// Patches per step.
@@ -217,6 +221,7 @@ impl Plan {
                 .zip(&fingerprint.intensities)
                 .map(|(name, intensities)| normalization(name, intensities, &mut reasons))
                 .collect(),
+            use_mask_for_norm: false,
             patch_size,
             batch_size: options.batch_size,
             stem_stride,
@@ -690,6 +695,7 @@ mod tests {
             target_spacing: [1.0; 3],
             median_shape: [32; 3],
             normalization: vec![ct(-100.0, 300.0, 80.0, 40.0)],
+            use_mask_for_norm: false,
             patch_size: [32; 3],
             batch_size: 2,
             stem_stride: [1; 3],

@@ -8,10 +8,11 @@ mod axis;
 mod labels;
 mod slabs;
 
-use ndarray::{Array3, ArrayView3, Axis};
+use ndarray::{Array3, ArrayView3};
 
 pub use labels::LabelResampler;
 pub use slabs::{Resampler, Source};
+pub(crate) use slabs::{SLAB_BYTES, SLAB_STEP};
 
 /// Degree of the interpolation along one axis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,12 +141,7 @@ fn resize_as(
 ) -> Array3<f32> {
     let resampler = Resampler::new(view, new_shape, order, interpolation);
     let mut resized = Array3::zeros(new_shape);
-    let planes = resampler.slab_planes();
-    for (slab, mut target) in resized.axis_chunks_iter_mut(Axis(0), planes).enumerate() {
-        let first = slab * planes;
-        let range = first..first + target.len_of(Axis(0));
-        resampler.planes(range, target.as_slice_mut().expect("planes of a new array"));
-    }
+    resampler.whole_into(resized.as_slice_mut().expect("a new array"));
     resized
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use arl_data::augment::Preset;
+use arl_data::cache::{CacheDtype, CacheOptions};
 use arl_data::files;
 use arl_data::plan::PlanOptions;
 use arl_data::split::Fold;
@@ -72,6 +73,12 @@ pub struct TrainConfig {
     pub learning_rate: f64,
     /// Random changes of the patches.
     pub augment: Preset,
+    /// Where the preprocessed cases lie, if not in the run.
+    #[serde(default)]
+    pub cache: Option<PathBuf>,
+    /// Number format of cached intensities.
+    #[serde(default)]
+    pub cache_dtype: CacheDtype,
 }
 
 /// What a config file given with `--config` may hold: any part of [`TrainConfig`].
@@ -94,6 +101,8 @@ struct PartialConfig {
     fold: Option<Fold>,
     learning_rate: Option<f64>,
     augment: Option<Preset>,
+    cache: Option<PathBuf>,
+    cache_dtype: Option<CacheDtype>,
 }
 
 impl TrainConfig {
@@ -146,6 +155,8 @@ impl TrainConfig {
             } else {
                 Preset::Nnunet
             }),
+            cache: arguments.cache.clone().or(file.cache),
+            cache_dtype: (arguments.cache_dtype.or(file.cache_dtype)).unwrap_or_default(),
         };
         config.validate()?;
         Ok(config)
@@ -169,6 +180,14 @@ impl TrainConfig {
             self.learning_rate
         );
         Ok(())
+    }
+
+    /// How the cache is made.
+    pub fn cache_options(&self) -> CacheOptions {
+        CacheOptions {
+            dtype: self.cache_dtype,
+            ..CacheOptions::default()
+        }
     }
 
     /// The length of the training.

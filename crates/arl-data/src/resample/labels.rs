@@ -62,8 +62,8 @@ impl<'a> LabelResampler<'a> {
         std::array::from_fn(|axis| self.pairs[axis].len())
     }
 
-    /// The whole result.
-    pub(super) fn whole(&self) -> Array3<u16> {
+    /// The whole result, `[D, H, W]`.
+    pub fn whole(&self) -> Array3<u16> {
         let mut result = Array3::zeros(self.shape());
         let planes = 0..self.shape()[0];
         self.planes(planes, result.as_slice_mut().expect("a new array"));

@@ -15,8 +15,14 @@ use super::{Interpolation, Order};
 /// Rows of a plane resampled together along W.
 const ROWS: usize = 16;
 
-/// Bytes that the intermediate slab may take.
-const SLAB_BYTES: usize = 64 << 20;
+/// Bytes that a slab may take, before or after the resampling.
+pub(crate) const SLAB_BYTES: usize = 128 << 20;
+
+/// Slabs have a multiple of so many planes, and at least so many.
+pub(crate) const SLAB_STEP: usize = 32;
+
+/// No slab has more planes.
+const LARGEST_SLAB: usize = 128;
 
 /// Where a volume to be resampled comes from.
 pub trait Source: Sync {
@@ -105,8 +111,24 @@ impl<S: Source> Resampler<S> {
     /// Planes of the result that are best made together: few enough for the memory, enough to share the work along D.
     /// They depend on the shapes alone, so that a result does not depend on the machine.
     pub fn slab_planes(&self) -> usize {
-        let plane = 4 * self.axes[1].old * self.axes[2].old.next_multiple_of(LANES);
-        (SLAB_BYTES / plane).clamp(16, 128).min(self.shape()[0])
+        let [_, along_h, along_w] = &self.axes;
+        let before = along_h.old * along_w.old.next_multiple_of(LANES);
+        let after = along_h.new_len() * along_w.new_len();
+        let planes = SLAB_BYTES / (4 * before.max(after));
+        (planes / SLAB_STEP * SLAB_STEP).clamp(SLAB_STEP, LARGEST_SLAB)
+    }
+
+    /// Computes the whole result, `[D, H, W]`, slab by slab.
+    ///
+    /// # Panics
+    /// When `out` has another length.
+    pub fn whole_into(&self, out: &mut [f32]) {
+        let [depth, height, width] = self.shape();
+        let planes = self.slab_planes();
+        for (slab, out) in out.chunks_mut(planes * height * width).enumerate() {
+            let first = slab * planes;
+            self.planes(first..(first + planes).min(depth), out);
+        }
     }
 
     /// Computes the planes `planes` of the result into `out`, `[planes, H, W]`.

@@ -1,6 +1,6 @@
 //! `arl train`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use arl_data::cache::Cache;
 use arl_data::plan::Plan;
 use arl_data::split::split;
 
-use super::{CaseProgress, plan};
+use super::{plan, preprocess};
 use crate::checkpoints::last_complete;
 use crate::cli::TrainArguments;
 use crate::config::{DeviceChoice, TrainConfig, read_json, write_json};
@@ -60,8 +60,8 @@ fn start(arguments: &TrainArguments, dataset: &Dataset) -> anyhow::Result<()> {
     )?;
     // Everything that a faulty dataset can stop is done before the first file is written.
     let fingerprint = plan::fingerprint(dataset)?;
-    let plan = match &arguments.plan {
-        Some(path) => Plan::load(path)?,
+    let plan = match plan_of(arguments.plan.as_deref(), config.cache.as_deref()) {
+        Some(path) => Plan::load(&path)?,
         None => plan::make(dataset, &fingerprint, cpu)?,
     };
     let run = Run::create(&arguments.out, arguments.force)?;
@@ -69,7 +69,7 @@ fn start(arguments: &TrainArguments, dataset: &Dataset) -> anyhow::Result<()> {
     write_json(&run.plan(), &plan)?;
     // As every later command reads it: JSON may change a number's last digit, and the cache would not fit then.
     let plan = Plan::load(&run.plan())?;
-    let cache = Arc::new(cache(&run.cache(), dataset, &plan)?);
+    let cache = Arc::new(cache(&run, &config, dataset, &plan)?);
     // The configuration comes last: a directory with it is a run that can be resumed.
     write_json(&run.config(), &config)?;
     tracing::info!(
@@ -97,6 +97,8 @@ fn resume(arguments: &TrainArguments, dataset: &Dataset) -> anyhow::Result<()> {
         || arguments.plan.is_some()
         || arguments.config.is_some()
         || arguments.augment.is_some()
+        || arguments.cache.is_some()
+        || arguments.cache_dtype.is_some()
         || arguments.steps_per_epoch.is_some();
     anyhow::ensure!(
         !other,
@@ -119,7 +121,7 @@ fn resume(arguments: &TrainArguments, dataset: &Dataset) -> anyhow::Result<()> {
         config.seed,
         &dataset.root,
     )?;
-    let cache = Arc::new(cache(&run.cache(), dataset, &plan)?);
+    let cache = Arc::new(cache(&run, &config, dataset, &plan)?);
     let checkpoint = last_complete(&run.checkpoints())?;
     match &checkpoint {
         Some(manifest) => tracing::info!(
@@ -132,12 +134,17 @@ fn resume(arguments: &TrainArguments, dataset: &Dataset) -> anyhow::Result<()> {
     trainer::train(&run, &config, &plan, cache, &split, &device, checkpoint)
 }
 
-fn cache(directory: &Path, dataset: &Dataset, plan: &Plan) -> anyhow::Result<Cache> {
-    let progress = CaseProgress::new("preprocessing cases");
-    Ok(Cache::open_or_build(
-        directory,
-        dataset,
-        plan,
-        &|done, total| progress.show(done, total),
-    )?)
+/// The plan that was given, else the one that a cache was made with.
+fn plan_of(plan: Option<&Path>, cache: Option<&Path>) -> Option<PathBuf> {
+    let of_cache = || {
+        cache
+            .map(preprocess::plan_file)
+            .filter(|path| path.exists())
+    };
+    plan.map(Path::to_owned).or_else(of_cache)
+}
+
+fn cache(run: &Run, config: &TrainConfig, dataset: &Dataset, plan: &Plan) -> anyhow::Result<Cache> {
+    let directory = config.cache.clone().unwrap_or_else(|| run.cache());
+    preprocess::fill(&directory, dataset, plan, &config.cache_options())
 }
