@@ -41,7 +41,15 @@ pub fn run(arguments: &PreprocessArguments) -> anyhow::Result<ExitCode> {
         }
     };
     std::fs::create_dir_all(&arguments.out).with_context(|| arguments.out.display().to_string())?;
-    write_json(&own, &plan)?;
+    if own.exists() {
+        anyhow::ensure!(
+            Plan::load(&own)? == plan,
+            "{}: is another plan than --plan; choose another --out, or delete it to preprocess anew",
+            own.display()
+        );
+    } else {
+        write_json(&own, &plan)?;
+    }
     // As every later command reads it: JSON may change a number's last digit, and the cache would not fit then.
     let plan = Plan::load(&own)?;
     let cache = fill(&arguments.out, &dataset, &plan, &options)?;
