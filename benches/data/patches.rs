@@ -15,6 +15,9 @@ use ndarray::Array3;
 
 use crate::peer;
 
+/// The image's own voxels, of 0.8 mm.
+const SOURCE: [usize; 3] = [320, 480, 480];
+/// At 1 mm.
 const SHAPE: [usize; 3] = [256, 384, 384];
 const PATCH: [usize; 3] = [128; 3];
 const COLD: usize = 12;
@@ -27,10 +30,10 @@ fn volumes() -> (Array3<f32>, Array3<u16>) {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         (state >> 8) as f32 / (1 << 24) as f32
     };
-    let mut labels = Array3::zeros(SHAPE);
-    let image = Array3::from_shape_fn(SHAPE, |at| {
+    let mut labels = Array3::zeros(SOURCE);
+    let image = Array3::from_shape_fn(SOURCE, |at| {
         let [d, h, w] = [at.0, at.1, at.2].map(|i| i as f32);
-        let (y, x) = (h / SHAPE[1] as f32 - 0.5, w / SHAPE[2] as f32 - 0.5);
+        let (y, x) = (h / SOURCE[1] as f32 - 0.5, w / SOURCE[2] as f32 - 0.5);
         if x * x + y * y > 0.18 {
             return -1024.0;
         }
@@ -51,7 +54,7 @@ fn write_dataset(folder: &Path) -> Dataset {
     for name in ["imagesTr", "labelsTr"] {
         std::fs::create_dir_all(folder.join(name)).unwrap();
     }
-    let geometry = Geometry::from_spacing(SHAPE, [1.0; 3]);
+    let geometry = Geometry::from_spacing(SOURCE, [0.8; 3]);
     write_image(
         &folder.join("imagesTr/a_0000.nii"),
         &Volume::new(image, geometry.clone()),
@@ -126,7 +129,7 @@ pub fn run() {
             begun.elapsed().as_secs_f64()
         );
         let case = &cache.cases()[0];
-        assert_eq!(case.shape, SHAPE, "the plan keeps the grid");
+        assert_eq!(case.shape, SHAPE, "the plan's grid");
         let mut seconds = [0.0; 2];
         for (i, start) in starts.iter().enumerate() {
             let cold = i < COLD;

@@ -5,7 +5,7 @@ use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use ndarray::{Array3, Array4, s};
+use ndarray::{Array3, Array4};
 
 use super::chunk::{self, EDGE};
 use super::file::{Entry, Header};
@@ -87,8 +87,8 @@ impl CachedCase {
         outside: u16,
     ) -> Result<(Array4<f32>, Array3<u16>)> {
         let [pd, ph, pw] = size;
-        let mut image = Array4::zeros((self.channels, pd, ph, pw));
-        let mut labels = Array3::from_elem((pd, ph, pw), outside);
+        let mut image_array = Array4::zeros((self.channels, pd, ph, pw));
+        let mut label_array = Array3::from_elem((pd, ph, pw), outside);
         // The voxels of the volume that the patch covers, along each axis.
         let inside = [0, 1, 2].map(|axis| {
             let patch = overlap(start[axis], size[axis], self.shape[axis]);
@@ -96,8 +96,10 @@ impl CachedCase {
             first..first + patch.len()
         });
         if inside.iter().any(Range::is_empty) {
-            return Ok((image, labels));
+            return Ok((image_array, label_array));
         }
+        let image = image_array.as_slice_mut().expect("a new array");
+        let labels = label_array.as_slice_mut().expect("a new array");
         let file = self.open()?;
         let grid = self.header.grid();
         let parts = self.channels + 1;
@@ -130,27 +132,24 @@ impl CachedCase {
                             spans: &spans,
                             inside: &inside,
                             start,
+                            size,
                         };
                         if part < self.channels {
-                            let mut image = image.slice_mut(s![part, .., .., ..]);
                             let dtype = self.header.origin.dtype;
-                            rows.each(|from, (d, h, w)| {
-                                let mut row = image.slice_mut(s![d, h, w]);
-                                let row = row.as_slice_mut().expect("a row of a new array");
-                                chunk::copy_image(&planes, dtype, from, row);
+                            let image = &mut image[part * labels.len()..][..labels.len()];
+                            rows.each(|from, to| {
+                                chunk::copy_image(&planes, dtype, from, &mut image[to]);
                             });
                         } else {
-                            rows.each(|from, (d, h, w)| {
-                                let mut row = labels.slice_mut(s![d, h, w]);
-                                let row = row.as_slice_mut().expect("a row of a new array");
-                                chunk::copy_labels(&planes, width, from, row);
+                            rows.each(|from, to| {
+                                chunk::copy_labels(&planes, width, from, &mut labels[to]);
                             });
                         }
                     }
                 }
             }
         }
-        Ok((image, labels))
+        Ok((image_array, label_array))
     }
 
     /// Opened for each patch: a dataset may have more cases than a process may have open files.
@@ -207,23 +206,24 @@ struct Rows<'a> {
     spans: &'a [Range<usize>; 3],
     inside: &'a [Range<usize>; 3],
     start: [i64; 3],
+    size: [usize; 3],
 }
 
 impl Rows<'_> {
-    /// Calls `copy` for each with its first voxel in the chunk and with its place in the patch, `[d, h, w…]`.
-    fn each(&self, mut copy: impl FnMut(usize, (usize, usize, Range<usize>))) {
-        let common = [0, 1, 2].map(|axis| {
+    /// Calls `copy` for each with its first voxel in the chunk and its voxels in the patch, both counted in memory order.
+    fn each(&self, mut copy: impl FnMut(usize, Range<usize>)) {
+        let [d, h, w] = [0, 1, 2].map(|axis| {
             let (span, inside) = (&self.spans[axis], &self.inside[axis]);
             span.start.max(inside.start)..span.end.min(inside.end)
         });
-        let [d, h, w] = &common;
         let in_patch = |voxel: usize, axis: usize| (voxel as i64 - self.start[axis]) as usize;
-        let columns = in_patch(w.start, 2)..in_patch(w.end, 2);
-        for d in d.clone() {
+        for d in d {
             for h in h.clone() {
                 let row = (d - self.spans[0].start) * self.spans[1].len() + h - self.spans[1].start;
                 let from = row * self.spans[2].len() + w.start - self.spans[2].start;
-                copy(from, (in_patch(d, 0), in_patch(h, 1), columns.clone()));
+                let row = in_patch(d, 0) * self.size[1] + in_patch(h, 1);
+                let to = row * self.size[2] + in_patch(w.start, 2);
+                copy(from, to..to + w.len());
             }
         }
     }

@@ -69,7 +69,7 @@ fn to_f16(value: f32) -> u16 {
 pub(super) fn from_f16(half: u16) -> f32 {
     /// 2¹¹²: what the exponent's bias of 15 lacks to 127. The multiplication also brings numbers below the normal ones
     /// to their value.
-    const REBIAS: f32 = 5.192_296_858_534_828e33;
+    const REBIAS: f32 = (1u128 << 112) as f32;
     let magnitude = f32::from_bits(u32::from(half & 0x7fff) << 13) * REBIAS;
     f32::from_bits(magnitude.to_bits() | u32::from(half & 0x8000) << 16)
 }
