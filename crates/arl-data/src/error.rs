@@ -10,7 +10,7 @@ pub type Result<T> = std::result::Result<T, DataError>;
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
     /// The operating system refused to read or write.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {source}{}", path.display(), cure(source))]
     Io {
         /// The file or directory.
         path: PathBuf,
@@ -35,6 +35,17 @@ pub enum DataError {
         /// What happened.
         message: String,
     },
+}
+
+/// What to do about the operating system's refusal, where it is known.
+fn cure(error: &io::Error) -> &'static str {
+    use io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    match error.kind() {
+        StorageFull | QuotaExceeded => "; free some space or choose a directory on another disk",
+        PermissionDenied => "; change its permissions or choose another place",
+        ReadOnlyFilesystem => "; choose a directory that can be written",
+        _ => "",
+    }
 }
 
 impl DataError {

@@ -130,8 +130,8 @@ impl Source {
                 let foreground = self
                     .sampler
                     .forces_foreground(index, config.batch_size, &mut rng);
-                let start = self.sampler.start(case, foreground, &mut rng);
-                let (mut image, mut labels) = case.read_patch(start, config.patch_size, OUTSIDE);
+                let start = self.sampler.start(case, foreground, &mut rng)?;
+                let (mut image, mut labels) = case.read_patch(start, config.patch_size, OUTSIDE)?;
                 config.augment.apply(&mut image, &mut labels, &mut rng);
                 batch.push(&case.id, &image, &labels)
             });
@@ -166,8 +166,8 @@ pub fn validation_patches(
             // No epoch has this number, so no training patch shares its generator.
             let mut rng = sample_rng([seed, u64::MAX, patch as u64, 0]);
             let case = &cache.cases()[cases[patch % cases.len()]];
-            let start = sampler.start(case, true, &mut rng);
-            let (image, labels) = case.read_patch(start, patch_size, OUTSIDE);
+            let start = sampler.start(case, true, &mut rng)?;
+            let (image, labels) = case.read_patch(start, patch_size, OUTSIDE)?;
             let mut batch = Batch::with_capacity(1, case.channels, patch_size);
             batch.push(&case.id, &image, &labels)?;
             Ok(batch)

@@ -2,6 +2,7 @@
 
 use rand::{Rng, RngExt};
 
+use crate::Result;
 use crate::cache::CachedCase;
 
 /// Draws patch positions the way nnU-Net does: a fixed share of each batch is forced to contain foreground.
@@ -32,13 +33,23 @@ impl PatchSampler {
     /// so that a small organ is seen as often as a large one; a case without foreground gives any patch. Along an
     /// axis on which the volume is at least as long as the patch, the patch stays inside; along the others the
     /// volume lies in its middle.
-    pub fn start(&self, case: &CachedCase, foreground: bool, rng: &mut impl Rng) -> [i64; 3] {
+    ///
+    /// # Errors
+    /// When the stored voxels of the class can't be read.
+    pub fn start(
+        &self,
+        case: &CachedCase,
+        foreground: bool,
+        rng: &mut impl Rng,
+    ) -> Result<[i64; 3]> {
         let classes = case.foreground_classes();
-        let centre = (foreground && !classes.is_empty()).then(|| {
-            let voxels = case.locations(classes[rng.random_range(0..classes.len())]);
-            voxels[rng.random_range(0..voxels.len())]
-        });
-        [0, 1, 2].map(|axis| {
+        let centre = if foreground && !classes.is_empty() {
+            let voxels = case.locations(classes[rng.random_range(0..classes.len())])?;
+            Some(voxels[rng.random_range(0..voxels.len())])
+        } else {
+            None
+        };
+        Ok([0, 1, 2].map(|axis| {
             let patch = self.patch_size[axis] as i64;
             let room = case.shape[axis] as i64 - patch;
             if room < 0 {
@@ -48,7 +59,7 @@ impl PatchSampler {
                 Some(voxel) => (i64::from(voxel[axis]) - patch / 2).clamp(0, room),
                 None => rng.random_range(0..=room),
             }
-        })
+        }))
     }
 }
 
@@ -107,10 +118,10 @@ mod tests {
         let mut rng = StdRng::seed_from_u64(3);
         let mut with_the_voxel = 0;
         for _ in 0..1000 {
-            let start = sampler.start(case, true, &mut rng);
+            let start = sampler.start(case, true, &mut rng).unwrap();
             assert!((0..=12).contains(&start[0]) && (0..=16).contains(&start[1]));
             assert_eq!(start[2], -2, "three voxels too many: two before, one after");
-            let (_, labels) = case.read_patch(start, sampler.patch_size, 0);
+            let (_, labels) = case.read_patch(start, sampler.patch_size, 0).unwrap();
             assert!(labels.iter().any(|&label| label > 0));
             with_the_voxel += usize::from(labels.iter().any(|&label| label == 2));
         }
@@ -129,7 +140,7 @@ mod tests {
         let mut rng = StdRng::seed_from_u64(3);
         let mut seen = [0; 3];
         for foreground in [true, false].repeat(100) {
-            let [d, h, w] = sampler.start(case, foreground, &mut rng);
+            let [d, h, w] = sampler.start(case, foreground, &mut rng).unwrap();
             assert_eq!([h, w], [0, 0]);
             seen[d as usize] += 1;
         }

@@ -4,8 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::bytes;
 use crate::config::DeviceChoice;
 use crate::planning::Planning;
+use arl_data::cache::CacheDtype;
 use arl_data::split::Fold;
 use arl_data::{LabelRemap, ReadOptions};
 use arl_loss::{EmptyRegions, LossKind, RegionReduction};
@@ -37,6 +39,8 @@ pub enum Command {
     Check(CheckArguments),
     /// Show what the data suggests: spacing, patch, network, normalisation
     Plan(PlanArguments),
+    /// Crop, normalise and resample the training cases into a cache that trainings can share
+    Preprocess(PreprocessArguments),
     /// Train a network on a dataset
     Train(TrainArguments),
     /// Segment images with a trained run
@@ -112,6 +116,37 @@ pub struct PlanArguments {
     pub json: bool,
 }
 
+/// Arguments of `arl preprocess`.
+#[derive(Args)]
+pub struct PreprocessArguments {
+    /// Dataset directory, or the JSON file that lists its cases
+    pub dataset: PathBuf,
+    /// How its files are read.
+    #[command(flatten)]
+    pub reading: ReadingArguments,
+    /// Directory of the cache: one file per case, and the plan; one that was begun is gone on with
+    #[arg(long)]
+    pub out: PathBuf,
+    /// Use this plan (JSON, as `arl plan --json` prints it) [default: the plan.json in --out, else a new one]
+    #[arg(long, value_name = "FILE")]
+    pub plan: Option<PathBuf>,
+    /// What the data should not decide.
+    #[command(flatten)]
+    pub planning: Planning,
+    /// Plan for this device: a CPU gets smaller patches and a cheaper network
+    #[arg(long, default_value = "auto")]
+    pub device: DeviceChoice,
+    /// Number format of intensities: f32, or f16, which halves the files and rounds by at most 0.05 % [default: f32]
+    #[arg(long, value_name = "FORMAT")]
+    pub cache_dtype: Option<CacheDtype>,
+    /// Main memory that cases preprocessed at the same time may share
+    #[arg(long, value_name = "BYTES", default_value = "4GiB", value_parser = bytes::parse)]
+    pub ram: u64,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// Arguments of `arl train`.
 #[derive(Args)]
 pub struct TrainArguments {
@@ -169,6 +204,13 @@ pub struct TrainArguments {
     /// Use this plan (JSON, as `arl plan --json` prints it) instead of a new one
     #[arg(long, value_name = "FILE", conflicts_with_all = ["preset", "memory", "batch", "patch", "spacing"])]
     pub plan: Option<PathBuf>,
+    /// Directory of the preprocessed cases, as `arl preprocess` fills it; its plan.json is used if --plan is not given
+    /// [default: cache in --out]
+    #[arg(long, value_name = "DIR")]
+    pub cache: Option<PathBuf>,
+    /// Number format of cached intensities: f32, or f16, which halves the files and rounds by at most 0.05 % [default: f32]
+    #[arg(long, value_name = "FORMAT")]
+    pub cache_dtype: Option<CacheDtype>,
     /// Read defaults from this file; every run saves its own as config.json
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,

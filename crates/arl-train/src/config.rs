@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use arl_data::augment::Preset;
+use arl_data::cache::{CacheDtype, CacheOptions};
 use arl_data::files;
 use arl_data::plan::Plan;
 use arl_data::split::Fold;
@@ -82,6 +83,12 @@ pub struct TrainConfig {
     pub augment: Preset,
     /// What was decided about the plan; nothing, where it was given with `--plan`.
     pub planning: Planning,
+    /// Where the preprocessed cases lie, if not in the run.
+    #[serde(default)]
+    pub cache: Option<PathBuf>,
+    /// Number format of cached intensities.
+    #[serde(default)]
+    pub cache_dtype: CacheDtype,
 }
 
 /// What a config file given with `--config` may hold: any part of [`TrainConfig`].
@@ -107,6 +114,8 @@ struct PartialConfig {
     learning_rate: Option<f64>,
     augment: Option<Preset>,
     planning: Planning,
+    cache: Option<PathBuf>,
+    cache_dtype: Option<CacheDtype>,
 }
 
 impl PartialConfig {
@@ -188,6 +197,8 @@ impl TrainConfig {
                 Some(_) => Planning::default(),
                 None => arguments.planning.clone().or(file.planning),
             },
+            cache: arguments.cache.clone().or(file.cache),
+            cache_dtype: (arguments.cache_dtype.or(file.cache_dtype)).unwrap_or_default(),
         };
         config.validate()?;
         Ok(config)
@@ -211,6 +222,14 @@ impl TrainConfig {
             self.learning_rate
         );
         Ok(())
+    }
+
+    /// How the cache is made.
+    pub fn cache_options(&self) -> CacheOptions {
+        CacheOptions {
+            dtype: self.cache_dtype,
+            ..CacheOptions::default()
+        }
     }
 
     /// The length of the training.

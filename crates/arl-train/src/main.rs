@@ -57,6 +57,7 @@ fn run(command: &Command) -> anyhow::Result<ExitCode> {
         Command::Devices(arguments) => commands::devices::run(arguments),
         Command::Check(arguments) => commands::check::run(arguments),
         Command::Plan(arguments) => commands::plan::run(arguments),
+        Command::Preprocess(arguments) => commands::preprocess::run(arguments),
         Command::Train(arguments) => commands::train::run(arguments),
         Command::Predict(arguments) => commands::predict::run(arguments),
         Command::Evaluate(arguments) => commands::evaluate::run(arguments),

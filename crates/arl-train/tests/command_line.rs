@@ -202,6 +202,180 @@ fn a_killed_training_goes_on_from_its_last_checkpoint() {
     );
 }
 
+/// The plan of a dataset with another target spacing, in a file.
+fn plan_at(directory: &Path, dataset: &Path, spacing: f64) -> PathBuf {
+    let plan = arl(&["plan", text(dataset), "--device", "cpu", "--json"]);
+    assert_success(&plan);
+    let mut plan: serde_json::Value = serde_json::from_slice(&plan.stdout).unwrap();
+    plan["target_spacing"] = serde_json::json!([spacing, spacing, spacing]);
+    let file = directory.join("plan.json");
+    fs::write(&file, plan.to_string()).unwrap();
+    file
+}
+
+/// The names of the files in a cache and when each was written.
+fn cached(directory: &Path) -> Vec<(String, std::time::SystemTime)> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let mut files: Vec<_> = entries
+        .map(|entry| (entry.file_name().into_string().unwrap(), entry.metadata()))
+        .filter(|(name, _)| name.ends_with(".arlcache"))
+        .map(|(name, metadata)| (name, metadata.unwrap().modified().unwrap()))
+        .collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn a_cache_is_filled_once_and_trained_from() {
+    let directory = tempfile::tempdir().unwrap();
+    let dataset = cohort(directory.path());
+    let (cache, run) = (directory.path().join("cache"), directory.path().join("run"));
+    let words = [
+        "preprocess",
+        text(&dataset),
+        "--out",
+        text(&cache),
+        "--device",
+        "cpu",
+        "--json",
+    ];
+    let filled = arl(&[&words[..], &["--cache-dtype", "f16"]].concat());
+    assert_success(&filled);
+    let summary: serde_json::Value = serde_json::from_slice(&filled.stdout).unwrap();
+    assert_eq!(summary["cases"].as_array().unwrap().len(), 2);
+    assert_eq!(summary["cache_dtype"], "f16");
+    let first = cached(&cache);
+    let bytes: u64 = (first.iter())
+        .map(|(name, _)| fs::metadata(cache.join(name)).unwrap().len())
+        .sum();
+    assert_eq!(summary["bytes"], bytes);
+
+    let train =
+        |more: &[&str]| arl(&[&["train", text(&dataset), "--out", text(&run)], more].concat());
+    let words = ["--epochs", "1", "--steps-per-epoch", "1", "--device", "cpu"];
+    let shared = ["--cache", text(&cache), "--cache-dtype", "f16"];
+    assert_success(&train(&[&words[..], &shared].concat()));
+    assert_eq!(cached(&cache), first, "the training used what was there");
+    let config = fs::read_to_string(run.join("config.json")).unwrap();
+    let config: serde_json::Value = serde_json::from_str(&config).unwrap();
+    assert_eq!(config["cache_dtype"], "f16");
+    assert_eq!(config["cache"], text(&cache));
+    let plan = |directory: &Path| fs::read_to_string(directory.join("plan.json")).unwrap();
+    assert_eq!(plan(&run), plan(&cache));
+
+    // Another plan needs another cache.
+    let other = plan_at(directory.path(), &dataset, 4.0);
+    let words = [
+        "preprocess",
+        text(&dataset),
+        "--out",
+        text(&cache),
+        "--plan",
+        text(&other),
+    ];
+    assert_one_line(&arl(&words), &["plan.json", "another --out"]);
+
+    // Damage in the middle of the voxels is found when a patch needs them; the line says how to go on.
+    for (name, _) in &first {
+        let mut bytes = fs::read(cache.join(name)).unwrap();
+        let part = bytes.len() / 4..bytes.len() / 2;
+        bytes[part].iter_mut().for_each(|byte| *byte ^= 0x55);
+        fs::write(cache.join(name), bytes).unwrap();
+    }
+    let damaged = train(&["--resume", "--epochs", "40"]);
+    assert_one_line(&damaged, &[".arlcache", "damaged", "delete the file"]);
+    for (name, _) in &first {
+        fs::remove_file(cache.join(name)).unwrap();
+    }
+    assert_success(&train(&["--resume", "--epochs", "2"]));
+}
+
+#[test]
+fn a_killed_preprocessing_keeps_its_finished_cases() {
+    let directory = tempfile::tempdir().unwrap();
+    let dataset = cohort(directory.path());
+    let plan = plan_at(directory.path(), &dataset, 0.5);
+    let cache = directory.path().join("cache");
+    // A budget that no case fits in: one after the other.
+    let words = [
+        "preprocess",
+        text(&dataset),
+        "--out",
+        text(&cache),
+        "--plan",
+        text(&plan),
+        "--memory",
+        "0.001",
+    ];
+    let mut preprocessing = Command::new(env!("CARGO_BIN_EXE_arl"))
+        .args(words)
+        .stderr(std::process::Stdio::null())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let started = Instant::now();
+    let finished = || {
+        let files = cached(&cache).into_iter();
+        files
+            .filter(|(name, _)| !name.starts_with('.'))
+            .collect::<Vec<_>>()
+    };
+    while finished().is_empty() {
+        assert!(
+            started.elapsed() < Duration::from_secs(240),
+            "no case in time"
+        );
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    preprocessing.kill().unwrap();
+    preprocessing.wait().unwrap();
+    let before = finished();
+    let again = arl(&words);
+    assert_success(&again);
+    let after = cached(&cache);
+    assert_eq!(after.len(), 2, "two cases and no leftovers: {after:?}");
+    assert!(
+        before.iter().all(|file| after.contains(file)),
+        "{before:?} {after:?}"
+    );
+    let message = String::from_utf8_lossy(&again.stderr).into_owned();
+    assert!(before.len() == 2 || message.contains("alone"), "{message}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_full_disk_is_one_line_and_leaves_nothing_half_written() {
+    let directory = tempfile::tempdir().unwrap();
+    let dataset = cohort(directory.path());
+    let disk = directory.path().join("disk");
+    fs::create_dir(&disk).unwrap();
+    let mounted = Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=192k", "tmpfs", text(&disk)])
+        .stderr(std::process::Stdio::null())
+        .status();
+    if !mounted.is_ok_and(|status| status.success()) {
+        println!("skipped: a small disk (tmpfs) can only be mounted by root");
+        return;
+    }
+    let words = [
+        "preprocess",
+        text(&dataset),
+        "--out",
+        text(&disk),
+        "--device",
+        "cpu",
+    ];
+    let full = arl(&words);
+    let left: Vec<_> = fs::read_dir(&disk)
+        .unwrap()
+        .map(|e| e.unwrap().file_name())
+        .collect();
+    let unmounted = Command::new("umount").arg(&disk).status();
+    assert!(unmounted.is_ok_and(|status| status.success()));
+    assert_one_line(&full, &[".arlcache", "No space left", "free some space"]);
+    assert!(left.iter().all(|name| name == "plan.json"), "{left:?}");
+}
+
 #[test]
 fn faulty_input_gets_one_line_and_leaves_nothing_behind() {
     let directory = tempfile::tempdir().unwrap();

@@ -224,6 +224,7 @@ impl Plan {
     }
 
     /// What decides the size of the feature maps.
+    #[cfg(test)]
     fn network(&self) -> memory::Network<'_> {
         memory::Network {
             architecture: self.architecture,

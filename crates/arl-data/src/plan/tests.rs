@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::dataset::{Dataset, Layout};
+use crate::dataset::{Dataset, Layout, ReadOptions};
 use crate::fingerprint::{CaseFingerprint, Fingerprint, Intensities};
 
 /// What nnU-Net's planners make of drawn fingerprints: `tests/references/make_plan.py`.

@@ -1,6 +1,6 @@
 //! Reference values computed with scipy's definitions (`zoom(grid_mode=True, mode="nearest")`, clipped).
 
-use ndarray::{Array3, array, s};
+use ndarray::{Array3, Axis, array, s};
 
 use super::*;
 

@@ -1,6 +1,6 @@
 //! `arl train`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use arl_data::cache::Cache;
 use arl_data::plan::Plan;
 use arl_data::split::split;
 
-use super::{CaseProgress, plan};
+use super::{plan, preprocess};
 use crate::checkpoints::last_complete;
 use crate::cli::{ReadingArguments, TrainArguments};
 use crate::config::{TrainConfig, first_choices, write_json};
@@ -43,8 +43,8 @@ fn start(arguments: &TrainArguments) -> anyhow::Result<()> {
     let options = config.planning.options(cpu);
     // Everything that a faulty dataset can stop is done before the first file is written.
     let fingerprint = plan::fingerprint(dataset)?;
-    let plan = match &arguments.plan {
-        Some(path) => Plan::load(path)?,
+    let plan = match plan_of(arguments.plan.as_deref(), config.cache.as_deref()) {
+        Some(path) => Plan::load(&path)?,
         None => Plan::new(dataset, &fingerprint, &options)?,
     };
     check_fit(&plan, dataset)?;
@@ -54,7 +54,7 @@ fn start(arguments: &TrainArguments) -> anyhow::Result<()> {
     write_json(&run.plan(), &plan)?;
     // As every later command reads it: JSON may change a number's last digit, and the cache would not fit then.
     let plan = Plan::load(&run.plan())?;
-    let cache = Arc::new(cache(&run.cache(), dataset, &plan)?);
+    let cache = Arc::new(cache(&run, &config, dataset, &plan)?);
     // The configuration comes last: a directory with it is a run that can be resumed.
     write_json(&run.config(), &config)?;
     tracing::info!(
@@ -84,6 +84,8 @@ fn resume(arguments: &TrainArguments) -> anyhow::Result<()> {
         || arguments.config.is_some()
         || arguments.augment.is_some()
         || arguments.reading != ReadingArguments::default()
+        || arguments.cache.is_some()
+        || arguments.cache_dtype.is_some()
         || arguments.steps_per_epoch.is_some();
     anyhow::ensure!(
         !other,
@@ -97,7 +99,7 @@ fn resume(arguments: &TrainArguments) -> anyhow::Result<()> {
     let dataset = &Dataset::open_with(&arguments.dataset, &config.reading())?;
     check_fit(&plan, dataset)?;
     let split = split(dataset, config.fold)?;
-    let cache = Arc::new(cache(&run.cache(), dataset, &plan)?);
+    let cache = Arc::new(cache(&run, &config, dataset, &plan)?);
     let checkpoint = last_complete(&run.checkpoints())?;
     match &checkpoint {
         Some(manifest) => tracing::info!(
@@ -124,12 +126,17 @@ fn check_fit(plan: &Plan, dataset: &Dataset) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn cache(directory: &Path, dataset: &Dataset, plan: &Plan) -> anyhow::Result<Cache> {
-    let progress = CaseProgress::new("preprocessing cases");
-    Ok(Cache::open_or_build(
-        directory,
-        dataset,
-        plan,
-        &|done, total| progress.show(done, total),
-    )?)
+/// The plan that was given, else the one that a cache was made with.
+fn plan_of(plan: Option<&Path>, cache: Option<&Path>) -> Option<PathBuf> {
+    let of_cache = || {
+        cache
+            .map(preprocess::plan_file)
+            .filter(|path| path.exists())
+    };
+    plan.map(Path::to_owned).or_else(of_cache)
+}
+
+fn cache(run: &Run, config: &TrainConfig, dataset: &Dataset, plan: &Plan) -> anyhow::Result<Cache> {
+    let directory = config.cache.clone().unwrap_or_else(|| run.cache());
+    preprocess::fill(&directory, dataset, plan, &config.cache_options())
 }
