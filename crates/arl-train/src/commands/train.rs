@@ -45,6 +45,7 @@ fn start(arguments: &TrainArguments) -> anyhow::Result<()> {
         None => plan::make(dataset, &fingerprint, cpu)?,
     };
     check_fit(&plan, dataset)?;
+    config.loss_config(&plan)?;
     let run = Run::create(&arguments.out, arguments.force)?;
     write_json(&run.fingerprint(), &fingerprint)?;
     write_json(&run.plan(), &plan)?;
