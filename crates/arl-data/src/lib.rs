@@ -44,6 +44,7 @@ pub mod resample;
 pub mod resample_to;
 pub mod sampler;
 pub mod split;
+mod statistics;
 #[cfg(feature = "burn")]
 pub mod tensor;
 pub mod volume;

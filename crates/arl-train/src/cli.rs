@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::DeviceChoice;
+use crate::planning::Planning;
 use arl_data::split::Fold;
 use arl_data::{LabelRemap, ReadOptions};
 use arl_loss::{EmptyRegions, LossKind, RegionReduction};
@@ -100,6 +101,12 @@ pub struct PlanArguments {
     /// Plan for this device: a CPU gets smaller patches and a cheaper network
     #[arg(long, default_value = "auto")]
     pub device: DeviceChoice,
+    /// What the data should not decide.
+    #[command(flatten)]
+    pub planning: Planning,
+    /// The plan of the coarser training that is worth having beside the main one
+    #[arg(long)]
+    pub low_resolution: bool,
     /// Print the plan as JSON, which `arl train --plan` accepts after editing
     #[arg(long)]
     pub json: bool,
@@ -156,8 +163,11 @@ pub struct TrainArguments {
     /// Random intensity changes: none, light or nnunet [default: light on a CPU, nnunet on a GPU]
     #[arg(long)]
     pub augment: Option<arl_data::augment::Preset>,
+    /// What the data should not decide.
+    #[command(flatten)]
+    pub planning: Planning,
     /// Use this plan (JSON, as `arl plan --json` prints it) instead of a new one
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["preset", "memory", "batch", "patch", "spacing"])]
     pub plan: Option<PathBuf>,
     /// Read defaults from this file; every run saves its own as config.json
     #[arg(long, value_name = "FILE")]

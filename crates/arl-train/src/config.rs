@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 use arl_data::augment::Preset;
 use arl_data::files;
-use arl_data::plan::{Plan, PlanOptions};
+use arl_data::plan::Plan;
 use arl_data::split::Fold;
 use arl_data::{LabelRemap, ReadOptions};
 use arl_loss::{EmptyRegions, LossConfig, LossKind, RegionGrid, RegionReduction};
@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::budget::Length;
 use crate::cli::TrainArguments;
+use crate::planning::Planning;
 
 /// Which kind of device to compute on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -79,6 +80,8 @@ pub struct TrainConfig {
     pub learning_rate: f64,
     /// Random changes of the patches.
     pub augment: Preset,
+    /// What was decided about the plan; nothing, where it was given with `--plan`.
+    pub planning: Planning,
 }
 
 /// What a config file given with `--config` may hold: any part of [`TrainConfig`].
@@ -103,6 +106,7 @@ struct PartialConfig {
     fold: Option<Fold>,
     learning_rate: Option<f64>,
     augment: Option<Preset>,
+    planning: Planning,
 }
 
 impl PartialConfig {
@@ -180,6 +184,10 @@ impl TrainConfig {
             } else {
                 Preset::Nnunet
             }),
+            planning: match arguments.plan {
+                Some(_) => Planning::default(),
+                None => arguments.planning.clone().or(file.planning),
+            },
         };
         config.validate()?;
         Ok(config)
@@ -237,35 +245,6 @@ impl TrainConfig {
         ReadOptions {
             remap_labels: self.remap_labels.clone(),
             ignore_geometry: self.ignore_geometry,
-        }
-    }
-}
-
-/// What a device lets the plan spend.
-pub fn plan_options(cpu: bool) -> PlanOptions {
-    if cpu {
-        // Three steps a second on two cores, at half resolution inside. Many small patches, most of them around an
-        // organ, teach more in the same minutes than few large ones: benches/RESULTS.md.
-        PlanOptions {
-            max_patch_voxels: 64 * 64 * 64,
-            batch_size: 1,
-            base_features: 24,
-            max_features: 192,
-            stem_stride: 2,
-            foreground_fraction: 0.67,
-            target_spacing: None,
-            patch_size: None,
-        }
-    } else {
-        PlanOptions {
-            max_patch_voxels: 128 * 128 * 128,
-            batch_size: 2,
-            base_features: 32,
-            max_features: 320,
-            stem_stride: 1,
-            foreground_fraction: 0.33,
-            target_spacing: None,
-            patch_size: None,
         }
     }
 }

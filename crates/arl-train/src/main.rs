@@ -2,6 +2,7 @@
 
 mod allocator;
 mod budget;
+mod bytes;
 mod checkpoints;
 mod cli;
 mod commands;
@@ -12,6 +13,7 @@ mod monitor;
 mod network;
 mod overlay;
 mod patches;
+mod planning;
 mod run;
 mod schedule;
 mod sliding_window;

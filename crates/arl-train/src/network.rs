@@ -1,6 +1,7 @@
 //! The network with its loss, as Burn's learner wants them.
 
-use arl_data::plan::Plan;
+use anyhow::Context;
+use arl_data::plan::{Architecture, Plan};
 use arl_loss::{DeepSupervision, Target};
 use arl_models::{SegmentationModel, StageConfig, UNet, UNetConfig};
 use burn::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
@@ -101,14 +102,33 @@ impl Segmenter {
 }
 
 /// The network that a plan describes.
-pub fn network_config(plan: &Plan) -> UNetConfig {
+///
+/// # Errors
+/// When there is no such network, or the plan's patch does not go through it.
+pub fn network_config(plan: &Plan) -> anyhow::Result<UNetConfig> {
+    let blocks: Vec<usize> = plan.stages.iter().map(|stage| stage.blocks).collect();
     let stages = plan
         .stages
         .iter()
         .map(|stage| StageConfig::new(stage.features, stage.kernel, stage.stride))
         .collect();
-    UNetConfig::new(plan.channel_names.len(), plan.outputs(), stages)
+    let config = UNetConfig::new(plan.channel_names.len(), plan.outputs(), stages)
         .with_stem_stride(plan.stem_stride)
+        .with_convolutions_per_decoder_stage(plan.decoder_convolutions);
+    let config = match plan.architecture {
+        Architecture::ResidualEncoder => config.with_residual_blocks(Some(blocks)),
+        Architecture::Plain => {
+            anyhow::ensure!(
+                blocks.windows(2).all(|pair| pair[0] == pair[1]),
+                "the plan has {blocks:?} blocks in its stages; a plain network needs the same number in each"
+            );
+            config.with_convolutions_per_encoder_stage(blocks[0])
+        }
+    };
+    config
+        .check_patch(plan.patch_size)
+        .context("the plan's patch")?;
+    Ok(config)
 }
 
 impl TrainStep for Segmenter {

@@ -55,10 +55,7 @@ pub fn train(
     device: &Device,
     resume: Option<Manifest>,
 ) -> anyhow::Result<()> {
-    let network = network_config(plan);
-    network
-        .check_patch(plan.patch_size)
-        .context("the plan's patch")?;
+    let network = network_config(plan)?;
     // Parameters drawn on a device without gradients would not ask for any later.
     let training_device = device.clone().autodiff();
     let network = network.init_seeded(&training_device, config.seed)?;

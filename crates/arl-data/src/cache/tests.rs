@@ -8,7 +8,7 @@ use super::testing::{TestCase, cache_of};
 use super::*;
 use crate::dataset::{LabelClass, Layout, ReadOptions};
 use crate::formats::{write_image, write_labels};
-use crate::plan::{ChannelNormalization, PLAN_VERSION};
+use crate::plan::{Architecture, ChannelNormalization, PLAN_VERSION};
 use crate::volume::{Geometry, Volume};
 
 const SHAPE: [usize; 3] = [6, 7, 8];
@@ -85,12 +85,16 @@ fn plan() -> Plan {
         target_spacing: [1.0; 3],
         median_shape: SHAPE,
         normalization: vec![ChannelNormalization::None],
+        use_mask_for_norm: false,
         patch_size: [4; 3],
         batch_size: 1,
+        architecture: Architecture::Plain,
         stem_stride: [1; 3],
         stages: Vec::new(),
+        decoder_convolutions: 2,
         mirror_axes: Vec::new(),
         foreground_fraction: 0.33,
+        low_resolution: None,
         reasons: Vec::new(),
     }
 }

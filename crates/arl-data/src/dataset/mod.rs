@@ -41,6 +41,7 @@ pub struct Case {
 
 /// A class to be segmented and the value that stands for it in the label maps.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct LabelClass {
     /// Name as declared in the dataset.
     pub name: String,

@@ -13,6 +13,8 @@ use super::{CaseProgress, plan};
 use crate::checkpoints::last_complete;
 use crate::cli::{ReadingArguments, TrainArguments};
 use crate::config::{TrainConfig, first_choices, write_json};
+use crate::network::network_config;
+use crate::planning::Planning;
 use crate::run::Run;
 use crate::{device, trainer};
 
@@ -38,14 +40,16 @@ fn start(arguments: &TrainArguments) -> anyhow::Result<()> {
     let cpu = found.kind == "cpu";
     let config = TrainConfig::new(arguments, dataset.options.clone(), cpu)?;
     let split = split(dataset, config.fold)?;
+    let options = config.planning.options(cpu);
     // Everything that a faulty dataset can stop is done before the first file is written.
     let fingerprint = plan::fingerprint(dataset)?;
     let plan = match &arguments.plan {
         Some(path) => Plan::load(path)?,
-        None => plan::make(dataset, &fingerprint, cpu)?,
+        None => Plan::new(dataset, &fingerprint, &options)?,
     };
     check_fit(&plan, dataset)?;
     config.loss_config(&plan)?;
+    network_config(&plan)?;
     let run = Run::create(&arguments.out, arguments.force)?;
     write_json(&run.fingerprint(), &fingerprint)?;
     write_json(&run.plan(), &plan)?;
@@ -77,6 +81,7 @@ fn resume(arguments: &TrainArguments) -> anyhow::Result<()> {
         || arguments.empty_regions.is_some()
         || arguments.fold.is_some()
         || arguments.plan.is_some()
+        || arguments.planning != Planning::default()
         || arguments.config.is_some()
         || arguments.augment.is_some()
         || arguments.reading != ReadingArguments::default()
