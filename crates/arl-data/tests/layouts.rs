@@ -500,3 +500,33 @@ fn entries_that_are_no_files_are_named() {
     symlink("gone.json", &description).unwrap();
     assert_only_error(folder.path(), "dataset.json", "link to gone.json");
 }
+
+#[test]
+fn other_formats_are_datasets_too() {
+    // Detached and compressed forms are the readers' own matter; a dataset only goes by the ending.
+    let folder = tiny();
+    let root = folder.path();
+    for file in [
+        "imagesTr/a_0000",
+        "imagesTr/b_0000",
+        "labelsTr/a",
+        "labelsTr/b",
+        "imagesTs/c_0000",
+        "labelsTs/c",
+    ] {
+        let old = root.join(format!("{file}.nii.gz"));
+        let voxels = arl_data::formats::read_image(&old).unwrap().data;
+        let numbers: Vec<String> = voxels.iter().map(|value| format!("{value}")).collect();
+        let text = format!(
+            "NRRD0004\ntype: float\ndimension: 3\nsizes: 5 4 3\nspacings: 1 1.5 3\nencoding: ascii\n\n{}\n",
+            numbers.join(" ")
+        );
+        fs::write(root.join(format!("{file}.nrrd")), text).unwrap();
+        fs::remove_file(old).unwrap();
+    }
+    edit(root, r#"".nii.gz""#, r#"".nrrd""#);
+    assert_eq!(check(root).problems, []);
+    assert_eq!(Dataset::open(root).unwrap().file_ending, ".nrrd");
+    let found = find_images(&root.join("imagesTs"), 1, ".nii.gz").unwrap();
+    assert_eq!(found[0].id, "c");
+}

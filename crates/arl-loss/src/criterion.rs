@@ -61,20 +61,8 @@ impl Criterion {
         } = ignore_index;
     }
 
-    pub(crate) fn set_activation(&mut self, activation: Activation) {
-        *match self {
-            Self::AdaptiveRegion(config) => &mut config.activation,
-            Self::Dice(config) => &mut config.activation,
-            Self::Tversky(config) => &mut config.activation,
-            Self::GeneralizedDice(config) => &mut config.activation,
-            Self::CrossEntropy(config) => &mut config.activation,
-            Self::Focal(config) => &mut config.activation,
-            Self::TopKCrossEntropy(config) => &mut config.activation,
-        } = activation;
-    }
-
-    /// Lets the first channel count as much as the others, for the terms that may leave it out as background.
-    pub(crate) fn include_background(&mut self) {
+    /// Makes each channel a question of its own: sigmoid, and no channel is a background to be left out.
+    pub(crate) fn let_classes_overlap(&mut self) -> Result<(), LossError> {
         match self {
             Self::AdaptiveRegion(config) => config.include_background = true,
             Self::Dice(config) => config.include_background = true,
@@ -82,6 +70,21 @@ impl Criterion {
             Self::GeneralizedDice(config) => config.include_background = true,
             Self::CrossEntropy(_) | Self::Focal(_) | Self::TopKCrossEntropy(_) => {}
         }
+        *match self {
+            Self::AdaptiveRegion(config) => &mut config.activation,
+            Self::Dice(config) => &mut config.activation,
+            Self::Tversky(config) => &mut config.activation,
+            Self::GeneralizedDice(config) => &mut config.activation,
+            Self::CrossEntropy(config) => &mut config.activation,
+            Self::Focal(config) => &mut config.activation,
+            Self::TopKCrossEntropy(_) => {
+                return Err(LossError::Unsupported {
+                    loss: "top-k cross entropy",
+                    needs: "classes that exclude each other",
+                });
+            }
+        } = Activation::Sigmoid;
+        Ok(())
     }
 
     pub(crate) fn init(&self) -> Term {

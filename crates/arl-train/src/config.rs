@@ -242,15 +242,20 @@ impl TrainConfig {
 
     /// The loss with its regions, cut by size but never larger than the patch. (These regions are boxes; those of a plan
     /// are sets of labels.)
-    pub fn loss_config(&self, plan: &Plan) -> LossConfig {
+    ///
+    /// # Errors
+    /// A loss that needs classes that exclude each other, where the plan has regions.
+    pub fn loss_config(&self, plan: &Plan) -> anyhow::Result<LossConfig> {
         let region = plan.patch_size.map(|edge| edge.min(self.region_size));
         let loss = LossConfig::of(self.loss)
             .with_regions(RegionGrid::size(region))
             .with_region_reduction(self.region_reduction)
             .with_empty_regions(self.empty_regions);
         match plan.regions.is_empty() {
-            true => loss.with_ignore_index(plan.ignore_label.map(i64::from)),
-            false => loss.for_overlapping_classes(),
+            true => Ok(loss.with_ignore_index(plan.ignore_label.map(i64::from))),
+            false => loss
+                .for_overlapping_classes()
+                .with_context(|| format!("--loss {} can't learn the dataset's regions", self.loss)),
         }
     }
 

@@ -207,3 +207,26 @@ fn clip(module: &Segmenter, gradients: &mut GradientsParams) {
     let factor = (total.add_scalar(1e-6).recip().mul_scalar(GRADIENT_NORM)).clamp_max(1.0);
     module.visit(&mut Scale { gradients, factor });
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{Device, TensorData};
+
+    use super::*;
+
+    #[test]
+    fn regions_share_voxels_and_ignored_ones_count_nowhere() {
+        let labels = RegionLabels {
+            values: vec![vec![1, 2], vec![2]],
+            ignore_label: Some(3),
+        };
+        let data = TensorData::new(vec![0i32, 1, 2, 3], [1, 1, 1, 4]);
+        let target = labels.target(Tensor::<4, Int>::from_data(data, &Device::flex()));
+        let Target::Shares(shares) = target else {
+            panic!("regions are shares");
+        };
+        assert_eq!(shares.dims(), [1, 2, 1, 1, 4]);
+        let shares: Vec<f32> = shares.into_data().iter::<f32>().collect();
+        assert_eq!(shares, [0.0, 1.0, 1.0, -1.0, 0.0, 0.0, 1.0, -1.0]);
+    }
+}

@@ -59,7 +59,7 @@ pub fn train(
     // Parameters drawn on a device without gradients would not ask for any later.
     let training_device = device.clone().autodiff();
     let network = network.init_seeded(&training_device, config.seed)?;
-    let loss = DeepSupervision::new(&config.loss_config(plan));
+    let loss = DeepSupervision::new(&config.loss_config(plan)?);
     let segmenter = Segmenter::new(network, loss, plan);
 
     let (epochs_done, steps, seconds) = resume

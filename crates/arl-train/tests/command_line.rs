@@ -685,6 +685,10 @@ fn regions_and_remapped_labels_go_the_whole_way() {
         &arl(&[&other[..], &remap[..]].concat()),
         &["regions are not those of"],
     );
+    let topk = train.map(|word| if word == "arl+ce" { "dice+topk" } else { word });
+    let refused = arl(&[&topk[..], &remap[..]].concat());
+    assert_one_line(&refused, &["--loss dice+topk", "exclude each other"]);
+    assert!(!run.exists());
     assert_success(&arl(&[&train[..], &remap[..]].concat()));
     let config = fs::read_to_string(run.join("config.json")).unwrap();
     assert!(

@@ -5,22 +5,26 @@ use std::path::{Path, PathBuf};
 use super::Case;
 use super::faults::Faults;
 use super::listing::{
-    Naming, channel_of, fault_of_path, group_by_case, holds_all, id_of, is_volume, missing_channel,
-    volumes,
+    Naming, channel_of, common_ending, fault_of_path, group_by_case, holds_all, id_of, is_volume,
+    missing_channel, volumes,
 };
 use crate::error::{DataError, Result};
 
 /// Finds the images to predict: one file, or all cases of a folder such as `imagesTs`, sorted by id.
 ///
 /// `CASE_0000.nii.gz`, `CASE_0001.nii.gz`, ... form case `CASE` with a file per channel; with one channel, names without
-/// a channel number are accepted too. A single file stands for channel 0, the other channels are looked for beside it.
+/// a channel number are accepted too; a 4D file holds all channels. A single file stands for channel 0, the other channels
+/// are looked for beside it. In a folder without any `file_ending`, the ending that most volumes have counts.
 ///
 /// # Errors
-/// When `input` is missing or holds no image with `file_ending`, or when a case lacks a channel.
+/// When `input` is missing or holds no image, or when a case lacks a channel.
 pub fn find_images(input: &Path, channels: usize, file_ending: &str) -> Result<Vec<Case>> {
     if input.is_dir() {
         let mut faults = Faults::default();
         let files = volumes(input, &mut faults)?;
+        let has_ending = files.iter().any(|f| is_volume(f) == Some(file_ending));
+        let common = common_ending(files.iter().map(PathBuf::as_path));
+        let file_ending = common.filter(|_| !has_ending).unwrap_or(file_ending);
         let naming = if channels == 1 {
             Naming::of_single_channel(&files, file_ending)
         } else {

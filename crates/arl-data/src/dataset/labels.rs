@@ -117,7 +117,8 @@ impl Declared {
         remap: Option<&LabelRemap>,
         faults: &mut Faults,
     ) -> Option<LabelTable> {
-        if let Some(remap) = remap.filter(|_| !self.is_consecutive()) {
+        let remap = remap.filter(|_| !self.is_consecutive());
+        if let Some(remap) = remap {
             let values = self.entries.iter_mut().flat_map(|(_, values)| values);
             values
                 .chain(&mut self.ignore_label)
@@ -141,7 +142,7 @@ impl Declared {
         };
         check_classes(path, &classes, self.ignore_label, faults);
         let regions = if has_regions {
-            self.regions(path, order, &classes, faults)
+            self.regions(path, order, remap, &classes, faults)
         } else {
             Vec::new()
         };
@@ -171,6 +172,7 @@ impl Declared {
         &self,
         path: &Path,
         order: Option<&[Value]>,
+        remap: Option<&LabelRemap>,
         classes: &[LabelClass],
         faults: &mut Faults,
     ) -> Vec<Region> {
@@ -205,7 +207,14 @@ impl Declared {
         let is_class = |value: &u16| *value != 0 && classes.iter().any(|c| c.value == *value);
         let mut regions: Vec<Region> = Vec::new();
         for ((name, values), painted) in foreground().zip(order) {
-            let Some(paint) = label_value(painted).filter(is_class) else {
+            if values.contains(&0) {
+                let problem =
+                    format!("declares region {name:?} as {values:?}, background included");
+                return wrong(problem, "leave 0 out: regions are foreground".to_owned());
+            }
+            let read_as = |value| remap.map_or(value, |remap| remap.of(value));
+            let paint = label_value(painted).map(read_as).filter(is_class);
+            let Some(paint) = paint else {
                 return wrong(
                     format!(
                         "paints region {name:?} as {painted} by \"regions_class_order\", which is no label"
@@ -349,6 +358,8 @@ mod tests {
         assert!(refused(BRATS, Some("[1, 2]")).contains("2 entries"));
         assert!(refused(BRATS, Some("[1, 2, 9]")).contains("\"enhancing\" as 9"));
         assert!(refused(BRATS, Some("[1, 2, \"x\"]")).contains("which is no label"));
+        let with_background = r#"{"background": 0, "a": [0, 1], "b": 1}"#;
+        assert!(refused(with_background, Some("[1, 1]")).contains("background included"));
         assert!(refused(r#"{"background": 0, "a": [1, 3]}"#, Some("[1]")).contains("without gap"));
         assert!(refused(r#"{"background": 0, "a": []}"#, None).contains("\"a\" as []"));
         assert!(refused(r#"{"background": 0, "a": 1, "ignore": [2]}"#, None).contains("ignore"));
@@ -374,6 +385,15 @@ mod tests {
         );
         let values: Vec<u16> = found.unwrap().classes.iter().map(|c| c.value).collect();
         assert_eq!(values, [0, 1, 2]);
+    }
+
+    #[test]
+    fn what_regions_are_painted_as_is_remapped_with_them() {
+        let labels = r#"{"background": 0, "whole": [10, 20], "core": 20}"#;
+        let (found, _) = table(labels, Some("[10, 20]"), Some("10:1,20:2"));
+        let regions = found.unwrap().regions;
+        assert_eq!((&regions[0].values[..], regions[0].paint), (&[1, 2][..], 1));
+        assert_eq!((&regions[1].values[..], regions[1].paint), (&[2][..], 2));
     }
 
     #[test]

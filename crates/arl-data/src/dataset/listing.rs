@@ -192,6 +192,9 @@ pub(super) fn group_by_case(
     }
     let mut cases = Vec::new();
     for (id, group) in groups {
+        let in_one_file =
+            channels > 1 && group.len() == 1 && group.values().all(|f| holds_all(f, channels));
+        let missing = (0..channels).find(|channel| !group.contains_key(channel) && !in_one_file);
         if let Some((channel, path)) = group.iter().find(|&(&channel, _)| channel >= channels) {
             faults.push(DataError::invalid(
                 path,
@@ -200,23 +203,13 @@ pub(super) fn group_by_case(
                 ),
                 "declare the channel in dataset.json or remove the file",
             ));
-        } else if let [(_, path)] = &group.iter().collect::<Vec<_>>()[..]
-            && channels > 1
-            && holds_all(path, channels)
-        {
-            cases.push(Case {
-                id,
-                images: vec![path.to_path_buf()],
-                label: None,
-            });
-        } else if let Some(channel) = (0..channels).find(|channel| !group.contains_key(channel)) {
+        } else if let Some(channel) = missing {
             let missing = folder.join(format!("{id}_{channel:04}{file_ending}"));
             faults.push(missing_channel(&missing, channels));
         } else {
-            let images = group.into_values().collect();
             cases.push(Case {
                 id,
-                images,
+                images: group.into_values().collect(),
                 label: None,
             });
         }

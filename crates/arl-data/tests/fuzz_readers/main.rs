@@ -11,6 +11,7 @@
 mod allocations;
 mod cache;
 mod descriptions;
+mod layouts;
 mod mutate;
 mod volumes;
 

@@ -45,7 +45,7 @@ pub fn run(arguments: &PredictArguments) -> anyhow::Result<ExitCode> {
             arguments.run.display()
         )
     })?;
-    let loss = DeepSupervision::new(&config.loss_config(&plan));
+    let loss = DeepSupervision::new(&config.loss_config(&plan)?);
     let network = network_config(&plan)?.try_init(&device)?;
     let path = model_path(&run.checkpoints(), checkpoint.epoch);
     let record =

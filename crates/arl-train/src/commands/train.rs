@@ -48,6 +48,7 @@ fn start(arguments: &TrainArguments) -> anyhow::Result<()> {
         None => Plan::new(dataset, &fingerprint, &options)?,
     };
     check_fit(&plan, dataset)?;
+    config.loss_config(&plan)?;
     network_config(&plan)?;
     let run = Run::create(&arguments.out, arguments.force)?;
     write_json(&run.fingerprint(), &fingerprint)?;
