@@ -4,6 +4,7 @@
 //! and, for the peers, a Python script of the same name, run by the Python of the environment variable `PYTHON` (else
 //! `python3`). A peer that isn't installed there is reported as missing.
 
+mod loading;
 mod patches;
 mod peer;
 mod resampling;
@@ -11,7 +12,11 @@ mod resampling;
 /// A topic's name and what runs it.
 type Topic = (&'static str, fn());
 
-const TOPICS: &[Topic] = &[("patches", patches::run), ("resampling", resampling::run)];
+const TOPICS: &[Topic] = &[
+    ("loading", loading::run),
+    ("patches", patches::run),
+    ("resampling", resampling::run),
+];
 
 fn main() {
     // Cargo adds `--bench`.

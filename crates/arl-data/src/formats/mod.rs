@@ -10,6 +10,7 @@
 mod element;
 mod gzip;
 mod header;
+mod huge_pages;
 mod metaimage;
 pub mod nifti;
 mod nrrd;

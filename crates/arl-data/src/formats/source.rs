@@ -96,7 +96,7 @@ impl<'a> Source<'a> {
                 header.encoding = Encoding::Gzip;
             }
         }
-        let stream = opened.to_first_voxel(&path, &header)?;
+        let stream = opened.at_first_voxel(&path, &header)?;
         Ok(Source {
             path,
             files: all_files,
@@ -179,7 +179,7 @@ impl<'a> Opened<'a> {
     }
 
     /// Skips to the first voxel and refuses a volume that the file cannot hold, before any memory is asked for.
-    fn to_first_voxel(mut self, path: &Path, header: &Header) -> Result<Stream<'a>> {
+    fn at_first_voxel(mut self, path: &Path, header: &Header) -> Result<Stream<'a>> {
         let before = |e| broken(path, e, "before the first voxel");
         for _ in 0..header.skipped_lines {
             self.position += skip_line(&mut self.stream).map_err(before)?;

@@ -8,6 +8,7 @@ use ndarray::Array3;
 use super::element::{Element, Stored, Voxel};
 use super::gzip::only_zeros;
 use super::header::Encoding;
+use super::huge_pages::prefer_huge_pages;
 use super::source::{Source, broken};
 use super::text::next_number;
 use crate::error::{DataError, Result};
@@ -146,7 +147,9 @@ impl<T: Copy> Channels<T> {
                 format!("{} voxels do not fit into memory", self.voxels),
                 "crop the volume or use a machine with more memory",
             )
-        })
+        })?;
+        prefer_huge_pages(data.spare_capacity_mut());
+        Ok(())
     }
 }
 

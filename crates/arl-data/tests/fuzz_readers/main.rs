@@ -32,13 +32,13 @@ fn setting(name: &str, otherwise: u64) -> u64 {
 
 /// Makes mutated inputs and hands them to `read`, which panics if anything is wrong with what it saw.
 ///
-/// `usual` is the number of executions without `FUZZ_EXECUTIONS`.
+/// `usual` is the number of executions without `FUZZ_EXECUTIONS`. Returns how many inputs were accepted.
 fn fuzz<T: AsRef<[u8]>>(
     target: &str,
     usual: u64,
     mut make: impl FnMut(&mut Mutator) -> T,
     mut read: impl FnMut(&T) -> bool,
-) {
+) -> u64 {
     let executions = setting("FUZZ_EXECUTIONS", usual);
     let mut mutator = Mutator::new(setting("FUZZ_SEED", 1));
     let (start, mut said) = (Instant::now(), Instant::now());
@@ -68,12 +68,5 @@ fn fuzz<T: AsRef<[u8]>>(
         "{target}: {executions} executions, {accepted} of them accepted, no fault, in {:.1?}",
         start.elapsed()
     );
-    assert!(
-        accepted > 0,
-        "{target}: not one mutated file was still valid"
-    );
-    assert!(
-        accepted < executions,
-        "{target}: not one mutated file was refused"
-    );
+    accepted
 }

@@ -21,6 +21,9 @@ const BUFFERS: usize = 1 << 20;
 /// How many times its stored voxels a volume may take: one byte becomes four, and memory grows in steps.
 const PER_BYTE: usize = 40;
 
+/// By how much memory for compressed voxels may be ahead of them.
+const GROWTH: usize = 8;
+
 /// A valid volume.
 struct Seed {
     path: PathBuf,
@@ -195,12 +198,9 @@ fn read(input: &Input) -> bool {
 
 fn run(target: &str, endings: &[&str], fields: &[usize]) {
     let seeds = seeds(endings);
-    fuzz(
-        target,
-        8_000,
-        |mutator| mutated(&seeds, fields, mutator),
-        read,
-    );
+    let make = |mutator: &mut Mutator| mutated(&seeds, fields, mutator);
+    let accepted = fuzz(target, 8_000, make, read);
+    assert!(accepted > 0, "not one mutated file was still valid");
 }
 
 /// Numbers of both versions of the header that decide what is read.
@@ -232,4 +232,34 @@ fn nrrd() {
 #[test]
 fn metaimage() {
     run("metaimage", &[".mha", ".mhd"], &[]);
+}
+
+/// The sizes of a compressed volume can be checked against its file only roughly (deflate may shrink a thousandfold), so
+/// memory has to wait for the voxels.
+#[test]
+fn a_lying_header_over_compressed_voxels_takes_no_memory() {
+    let path = PathBuf::from("lying.nii.gz");
+    let references = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/references");
+    let mut plain = fs::read(references.join("volumes/written_f4.nii")).unwrap();
+    for (axis, length) in [300i16, 300, 300].into_iter().enumerate() {
+        plain[42 + 2 * axis..][..2].copy_from_slice(&length.to_le_bytes());
+    }
+    // Voxels that cannot be compressed: 200 kB of the 108 MB that the header declares.
+    let mut state = 1u64;
+    plain.extend((0..200_000).map(|_| {
+        state = state
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
+        (state >> 56) as u8
+    }));
+    let mut compressed = GzEncoder::new(Vec::new(), Compression::fast());
+    compressed.write_all(&plain).unwrap();
+    let files = Memory::from([(path.clone(), compressed.finish().unwrap())]);
+    let (result, most) = most_during(|| read_channels_from(&files, &path));
+    let message = result.unwrap_err().to_string();
+    assert!(message.contains("voxels missing"), "{message}");
+    assert!(
+        most < BUFFERS + GROWTH * plain.len(),
+        "{most} bytes of memory"
+    );
 }
