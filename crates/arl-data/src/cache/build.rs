@@ -74,7 +74,7 @@ impl<'a> Target<'a> {
         }
         let share = budget.take(bytes);
         let prepared = Prepared::read(self.case, dataset, plan)?;
-        self.write(&prepared, plan)?;
+        self.write(&prepared, dataset, plan)?;
         drop(share);
         match file::open(&self.path, &self.origin) {
             Ok(Some(cached)) => Ok(cached),
@@ -90,7 +90,7 @@ impl<'a> Target<'a> {
         })
     }
 
-    fn write(&self, prepared: &Prepared, plan: &Plan) -> Result<()> {
+    fn write(&self, prepared: &Prepared, dataset: &Dataset, plan: &Plan) -> Result<()> {
         let Some(labels) = prepared.labels() else {
             return Err(DataError::invalid(
                 self.case.images.first().unwrap_or(&self.path),
@@ -100,7 +100,8 @@ impl<'a> Target<'a> {
         };
         let channels = prepared.channels();
         let values: Vec<u16> = plan.classes.iter().map(|class| class.value).collect();
-        let largest = values.iter().copied().chain(plan.ignore_label).max();
+        let declared = dataset.classes.iter().map(|class| class.value);
+        let largest = declared.chain(dataset.ignore_label).max();
         let header = Header {
             origin: self.origin.clone(),
             channels: channels.len(),
@@ -119,6 +120,8 @@ impl<'a> Target<'a> {
             let range = first..(first + planes).min(depth);
             let voxels = range.len() * height * width;
             for (channel, out) in channels.iter().zip(&mut slab) {
+                out.try_reserve_exact(voxels.saturating_sub(out.len()))
+                    .map_err(|_| self.too_large(labels.shape()))?;
                 out.resize(voxels, 0.0);
                 channel.planes(range.clone(), out);
             }
@@ -130,6 +133,14 @@ impl<'a> Target<'a> {
             writer.slab(&slab, &label_slab)?;
         }
         writer.finish(&draw.finish())
+    }
+
+    fn too_large(&self, shape: [usize; 3]) -> DataError {
+        DataError::invalid(
+            self.case.images.first().unwrap_or(&self.path),
+            format!("its {shape:?} voxels at the plan's spacing do not fit into memory"),
+            "plan a coarser target spacing",
+        )
     }
 }
 

@@ -12,7 +12,7 @@ mod tests;
 use ndarray::{Array3, Array4, ArrayView3, s};
 
 use crate::dataset::{Case, Dataset};
-use crate::error::Result;
+use crate::error::{DataError, Result};
 use crate::plan::Plan;
 use crate::resample::{Interpolation, LabelResampler, Order, Resampler, Source, resampled_shape};
 use crate::volume::Volume;
@@ -51,7 +51,7 @@ impl Prepared {
     /// When a file can't be read, or image and labels don't fit together.
     pub fn read(case: &Case, dataset: &Dataset, plan: &Plan) -> Result<Self> {
         let (images, labels) = dataset.read_case(case)?;
-        Ok(Self::new(images, Some(labels), plan))
+        Self::new(case, images, Some(labels), plan)
     }
 
     /// Reads a case to be predicted: images alone.
@@ -59,10 +59,23 @@ impl Prepared {
     /// # Errors
     /// When a file can't be read, or the channels don't fit together.
     pub fn read_images(case: &Case, plan: &Plan) -> Result<Self> {
-        Ok(Self::new(case.read_images()?, None, plan))
+        Self::new(case, case.read_images()?, None, plan)
     }
 
-    fn new(images: Vec<Volume<f32>>, labels: Option<Volume<u16>>, plan: &Plan) -> Self {
+    fn new(
+        case: &Case,
+        images: Vec<Volume<f32>>,
+        labels: Option<Volume<u16>>,
+        plan: &Plan,
+    ) -> Result<Self> {
+        let (found, planned) = (images.len(), plan.normalization.len());
+        if found != planned {
+            return Err(DataError::invalid(
+                &case.images[0],
+                format!("the case has {found} channels, the plan {planned}"),
+                "use a plan of this dataset",
+            ));
+        }
         let geometry = images[0].geometry.clone();
         let bounds = nonzero_box(&images);
         let cropped: [usize; 3] = std::array::from_fn(|axis| bounds[axis][1] - bounds[axis][0]);
@@ -76,7 +89,7 @@ impl Prepared {
             })
             .collect();
         let shape = resampled_shape(cropped, geometry.spacing(), plan.target_spacing);
-        Self {
+        Ok(Self {
             images,
             labels,
             grid: GridMap {
@@ -87,7 +100,7 @@ impl Prepared {
             },
             normalizers,
             mask,
-        }
+        })
     }
 
     /// The way back.
