@@ -163,7 +163,7 @@ fn build_missing(
             };
             let target = &targets[index];
             // Another process may have made it while this one waited for the lock.
-            let cached = match target.open() {
+            let cached = match target.open_again() {
                 Some(cached) => Ok(cached),
                 None => target.build(dataset, plan, options, &budget),
             };

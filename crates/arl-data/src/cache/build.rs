@@ -38,13 +38,18 @@ impl<'a> Target<'a> {
         })
     }
 
-    /// The case, if its file is there and up to date.
+    /// The case, if its file is there and up to date. Damage is told.
     pub fn open(&self) -> Option<CachedCase> {
         file::open(&self.path, &self.origin).unwrap_or_else(|damage| {
             let path = self.path.display();
             tracing::warn!("{path}: {damage}; preprocessing the case again");
             None
         })
+    }
+
+    /// [`open`](Self::open) for the second time.
+    pub fn open_again(&self) -> Option<CachedCase> {
+        file::open(&self.path, &self.origin).ok().flatten()
     }
 
     /// Preprocesses the case when the budget has room for it.
