@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -26,4 +27,4 @@ def resample(name, dtype, shape, new_shape, seg):
 
 image = resample("image", np.float32, words["shape"], words["new_shape"], False)
 labels = resample("labels", np.uint8, words["label_shape"], words["new_label_shape"], True)
-print(json.dumps({"image_seconds": image, "label_seconds": labels}))
+print(json.dumps({"image_seconds": image, "label_seconds": labels, "batchgenerators": version("batchgenerators")}))

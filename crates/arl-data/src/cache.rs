@@ -5,7 +5,16 @@
 //! whole or absent: a run that was killed leaves only a temporary file, which the next one removes.
 //!
 //! Patches are read with ordinary reads into the caller's memory, so the memory of a training does not grow with its
-//! dataset; what the operating system keeps of the files, it takes back when it needs to.
+//! dataset; what the operating system keeps of the files, it takes back when it needs to. Measured beside a memory map of
+//! plain f32 (numpy) and blosc2 files as nnU-Net v2 writes them (`benches/data/patches.rs`, a busy machine of two cores, one
+//! thread, random patches of 128³ from a resampled CT of 256 × 384 × 384 voxels, best of two runs):
+//!
+//! | | MB on disk | patches per second, cold | warm |
+//! |---|---|---|---|
+//! | this, f32 | 59 | 32 | 56 |
+//! | this, f16 | 29 | 51 | 80 |
+//! | blosc2 | 54 | 17 | 58 |
+//! | memory map | 226 | 7 | 45 |
 
 mod budget;
 mod build;
@@ -154,7 +163,7 @@ fn build_missing(
             };
             let target = &targets[index];
             // Another process may have made it while this one waited for the lock.
-            let cached = match target.open() {
+            let cached = match target.open_again() {
                 Some(cached) => Ok(cached),
                 None => target.build(dataset, plan, options, &budget),
             };

@@ -3,6 +3,9 @@
 //! The definitions are those of `skimage.resize` with `mode="edge"` and no anti-aliasing, as nnU-Net uses it, so
 //! that plans carry over: centres of voxels map by `x = (i + 0.5) * old / new - 0.5`, the volume continues with its
 //! edge voxels, and a cubic result stays within the range of its source.
+//!
+//! A label needs half of a voxel to win it, as in nnU-Net with batchgenerators up to 0.25.3. Since 0.25.4 the label with the
+//! largest share wins, which differs where three or more labels meet and where two share a voxel evenly.
 
 mod axis;
 mod labels;

@@ -43,13 +43,18 @@ impl<'a> Target<'a> {
         })
     }
 
-    /// The case, if its file is there and up to date.
+    /// The case, if its file is there and up to date. Damage is told.
     pub fn open(&self) -> Option<CachedCase> {
         file::open(&self.path, &self.origin).unwrap_or_else(|damage| {
             let path = self.path.display();
             tracing::warn!("{path}: {damage}; preprocessing the case again");
             None
         })
+    }
+
+    /// [`open`](Self::open) for the second time.
+    pub fn open_again(&self) -> Option<CachedCase> {
+        file::open(&self.path, &self.origin).ok().flatten()
     }
 
     /// Preprocesses the case when the budget has room for it.
@@ -79,7 +84,7 @@ impl<'a> Target<'a> {
         }
         let share = budget.take(bytes);
         let prepared = Prepared::read(self.case, dataset, plan)?;
-        self.write(&prepared, plan)?;
+        self.write(&prepared, dataset, plan)?;
         drop(share);
         match file::open(&self.path, &self.origin) {
             Ok(Some(cached)) => Ok(cached),
@@ -95,7 +100,7 @@ impl<'a> Target<'a> {
         })
     }
 
-    fn write(&self, prepared: &Prepared, plan: &Plan) -> Result<()> {
+    fn write(&self, prepared: &Prepared, dataset: &Dataset, plan: &Plan) -> Result<()> {
         let Some(labels) = prepared.labels() else {
             return Err(DataError::invalid(
                 self.case.images.first().unwrap_or(&self.path),
@@ -104,8 +109,8 @@ impl<'a> Target<'a> {
             ));
         };
         let channels = prepared.channels();
-        let values = plan.classes.iter().map(|class| class.value);
-        let largest = values.chain(plan.ignore_label).max();
+        let declared = dataset.classes.iter().map(|class| class.value);
+        let largest = declared.chain(dataset.ignore_label).max();
         let header = Header {
             origin: self.origin.clone(),
             channels: channels.len(),
@@ -124,6 +129,8 @@ impl<'a> Target<'a> {
             let range = first..(first + planes).min(depth);
             let voxels = range.len() * height * width;
             for (channel, out) in channels.iter().zip(&mut slab) {
+                out.try_reserve_exact(voxels.saturating_sub(out.len()))
+                    .map_err(|_| self.too_large(labels.shape()))?;
                 out.resize(voxels, 0.0);
                 channel.planes(range.clone(), out);
             }
@@ -135,6 +142,14 @@ impl<'a> Target<'a> {
             writer.slab(&slab, &label_slab)?;
         }
         writer.finish(&draw.finish())
+    }
+
+    fn too_large(&self, shape: [usize; 3]) -> DataError {
+        DataError::invalid(
+            self.case.images.first().unwrap_or(&self.path),
+            format!("its {shape:?} voxels at the plan's spacing do not fit into memory"),
+            "plan a coarser target spacing",
+        )
     }
 }
 

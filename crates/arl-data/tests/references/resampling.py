@@ -4,7 +4,7 @@ python resampling.py
 
 Packages: nnunetv2 2.8.1, batchgenerators 0.25.1, scikit-image 0.26.0, scipy 1.17.1, numpy 2.4.6. Kinds: `image` is order 3,
 `labels` is order 1 per label, `probabilities` is order 1; all with order 0 along a coarse axis, as nnU-Net plans them.
-(From 0.25.5 on, batchgenerators gives a voxel to the label with the largest share instead of the last with half of it.)
+(From 0.25.4 on, batchgenerators gives a voxel to the label with the largest share instead of the last with half of it.)
 The inputs are `noise` below, which the test computes again. `cases.json` lists the cases in the order of
 `values.bin`: f32 (image, probabilities) or u8 (labels), little-endian, row-major.
 """
