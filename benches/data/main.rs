@@ -4,12 +4,13 @@
 //! and, for the peers, a Python script of the same name, run by the Python of the environment variable `PYTHON` (else
 //! `python3`). A peer that isn't installed there is reported as missing.
 
+mod augmentation;
 mod peer;
 
 /// A topic's name and what runs it.
 type Topic = (&'static str, fn());
 
-const TOPICS: &[Topic] = &[];
+const TOPICS: &[Topic] = &[("augmentation", augmentation::run)];
 
 fn main() {
     // Cargo adds `--bench`.
