@@ -79,7 +79,10 @@ impl PatchLoader {
                 "set it to 1 or more",
             ));
         }
-        config.augment.validate().map_err(|error| {
+        let augment = config
+            .augment
+            .validate_for(config.patch_size, config.spacing);
+        augment.map_err(|error| {
             let cure = "correct the augmentation";
             DataError::invalid(cache.directory(), error.to_string(), cure)
         })?;

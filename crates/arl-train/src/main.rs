@@ -12,6 +12,7 @@ mod monitor;
 mod network;
 mod overlay;
 mod patches;
+mod preview;
 mod run;
 mod schedule;
 mod sliding_window;

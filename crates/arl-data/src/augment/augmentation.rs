@@ -65,6 +65,22 @@ impl Augmentation {
             .try_for_each(IntensityTransform::validate)
     }
 
+    /// Checks the parameters, also those that depend on the patches: `size` in voxels, `spacing` in mm.
+    ///
+    /// # Errors
+    /// The first that is out of its bounds.
+    pub fn validate_for(
+        &self,
+        size: [usize; 3],
+        spacing: [f64; 3],
+    ) -> std::result::Result<(), AugmentError> {
+        self.validate()?;
+        match &self.spatial.elastic {
+            Some(elastic) => elastic.validate_for(size, spacing),
+            None => Ok(()),
+        }
+    }
+
     /// Reads the patch of `size` voxels that begins at `start`, varied: image `[C, D, H, W]` and labels `[D, H, W]`.
     ///
     /// `spacing` is the source's, in mm. The same state of the generator gives the same patch.

@@ -104,6 +104,25 @@ mod tests {
     }
 
     #[test]
+    fn wide_vectors_give_the_same_bits() {
+        let values: Vec<f32> = (0..10_007u16).map(|i| f32::from(i) / 10_007.0).collect();
+        let (mut narrow, mut wide) = (values.clone(), values);
+        for value in std::hint::black_box(&mut narrow).iter_mut() {
+            *value = unit_power(*value, 1.37) + exp(*value);
+        }
+        vectorised(
+            #[inline(always)]
+            || {
+                for value in &mut wide {
+                    *value = unit_power(*value, 1.37) + exp(*value);
+                }
+            },
+        );
+        let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+        assert_eq!(bits(&narrow), bits(&wide));
+    }
+
+    #[test]
     fn sine_and_cosine_of_an_eighth_of_a_turn() {
         for step in -100..=100 {
             let x = step as f32 / 100.0 * std::f32::consts::FRAC_PI_4;

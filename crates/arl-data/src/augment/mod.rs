@@ -6,8 +6,9 @@
 //! ghosting, Gibbs ringing and spikes (as in TorchIO and MONAI) are there for who asks for them.
 //!
 //! Each transform is a type of its own, in its own file, that can be used alone.
-//! Everything random comes from the generator that is passed in: the same generator state gives the same patch, on any
-//! processor.
+//! Everything random comes from the generator that is passed in: the same state of it gives the same patch, however wide the
+//! vectors of the processor are. Parameters that come from outside are checked by `validate`; `apply` and `draw` rely on
+//! that.
 
 mod augmentation;
 mod draw;

@@ -245,6 +245,27 @@ fn files_are_read_back_as_written() {
 }
 
 #[test]
+fn displacements_beyond_the_patch_are_refused() {
+    let text = r#"{"spatial": {"elastic": {"max_displacement": [5, 5, 5], "unit": "mm"}}}"#;
+    let augmentation: Augmentation = serde_json::from_str(text).unwrap();
+    assert_eq!(augmentation.validate_for([32; 3], [1.0; 3]), Ok(()));
+    let coarse = augmentation.spatial.elastic.clone().unwrap();
+    let always = Elastic {
+        probability: 1.0,
+        ..coarse
+    };
+    let field = always.draw([32; 3], [5.0, 2.5, 1.0], &mut StdRng::seed_from_u64(0));
+    let bound = field.unwrap().bound();
+    for (most, voxels) in bound.into_iter().zip([1.0, 2.0, 5.0]) {
+        assert!((0.9 * voxels..=voxels).contains(&most), "{bound:?}");
+    }
+    for spacing in [[1.0, 1e-6, 1.0], [0.0, 1.0, 1.0], [f64::NAN, 1.0, 1.0]] {
+        let error = augmentation.validate_for([32; 3], spacing).unwrap_err();
+        assert!(error.to_string().contains("32 voxels"), "{error}");
+    }
+}
+
+#[test]
 fn faults_in_files_are_named_with_the_file_and_the_bounds() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("mine.json");

@@ -8,22 +8,38 @@ use anyhow::Context;
 use arl_data::Dataset;
 use arl_data::cache::Cache;
 use arl_data::plan::Plan;
-use arl_data::split::split;
+use arl_data::split::{Split, split};
 
 use super::{CaseProgress, plan};
 use crate::checkpoints::last_complete;
 use crate::cli::TrainArguments;
-use crate::config::{DeviceChoice, TrainConfig, read_json, write_json};
+use crate::config::{Augment, DeviceChoice, TrainConfig, read_json, write_json};
 use crate::run::Run;
-use crate::{device, trainer};
+use crate::{device, preview, trainer};
 
 /// Plans, preprocesses and trains.
 pub fn run(arguments: &TrainArguments) -> anyhow::Result<ExitCode> {
+    if let Some(path) = &arguments.preview {
+        anyhow::ensure!(
+            arguments.force || !path.exists(),
+            "{}: exists already; remove it, or give --preview another name",
+            path.display()
+        );
+    }
     let dataset = Dataset::open(&arguments.dataset)?;
     if arguments.resume {
         resume(arguments, &dataset)?;
     } else {
         start(arguments, &dataset)?;
+    }
+    if let Some(path) = &arguments.preview {
+        println!("preview: {}", path.display());
+        println!(
+            "train with: arl train {} --out {} --resume",
+            arguments.dataset.display(),
+            arguments.out.display()
+        );
+        return Ok(ExitCode::SUCCESS);
     }
     println!("trained: {}", arguments.out.display());
     println!(
@@ -45,7 +61,7 @@ fn start(arguments: &TrainArguments, dataset: &Dataset) -> anyhow::Result<()> {
     let choice = arguments.device.or(asked).unwrap_or(DeviceChoice::Auto);
     let (device, found) = device::open(choice)?;
     let cpu = found.kind == "cpu";
-    let config = TrainConfig::new(arguments, cpu)?;
+    let mut config = TrainConfig::new(arguments, cpu)?;
     let ids: Vec<String> = dataset
         .training
         .iter()
@@ -64,6 +80,11 @@ fn start(arguments: &TrainArguments, dataset: &Dataset) -> anyhow::Result<()> {
         Some(path) => Plan::load(path)?,
         None => plan::make(dataset, &fingerprint, cpu)?,
     };
+    let transforms = config.augment.transforms(&plan);
+    transforms
+        .validate_for(plan.patch_size, plan.target_spacing)
+        .context("--augment")?;
+    config.augment = Augment::Transforms(Box::new(transforms));
     let run = Run::create(&arguments.out, arguments.force)?;
     write_json(&run.fingerprint(), &fingerprint)?;
     write_json(&run.plan(), &plan)?;
@@ -72,6 +93,9 @@ fn start(arguments: &TrainArguments, dataset: &Dataset) -> anyhow::Result<()> {
     let cache = Arc::new(cache(&run.cache(), dataset, &plan)?);
     // The configuration comes last: a directory with it is a run that can be resumed.
     write_json(&run.config(), &config)?;
+    if let Some(path) = &arguments.preview {
+        return show_patches(path, &config, &plan, &cache, &split);
+    }
     tracing::info!(
         "training on {} ({}), {} cases, patch {:?}, loss {}, regions by {}",
         found.kind,
@@ -96,11 +120,11 @@ fn resume(arguments: &TrainArguments, dataset: &Dataset) -> anyhow::Result<()> {
         || arguments.fold.is_some()
         || arguments.plan.is_some()
         || arguments.config.is_some()
-        || arguments.augment.is_some()
+        || (arguments.augment.is_some() && arguments.preview.is_none())
         || arguments.steps_per_epoch.is_some();
     anyhow::ensure!(
         !other,
-        "--resume goes on with the run's own configuration; only --epochs, --minutes and --device may be given with it"
+        "--resume goes on with the run's own configuration; only --epochs, --minutes, --device and --preview (and then --augment) may be given with it"
     );
     if arguments.epochs.is_some() || arguments.minutes.is_some() {
         (config.epochs, config.minutes) = (arguments.epochs, arguments.minutes);
@@ -120,6 +144,13 @@ fn resume(arguments: &TrainArguments, dataset: &Dataset) -> anyhow::Result<()> {
         &dataset.root,
     )?;
     let cache = Arc::new(cache(&run.cache(), dataset, &plan)?);
+    if let Some(path) = &arguments.preview {
+        // An augmentation that is only looked at: the run keeps its own.
+        if let Some(text) = &arguments.augment {
+            config.augment = Augment::from_argument(text)?;
+        }
+        return show_patches(path, &config, &plan, &cache, &split);
+    }
     let checkpoint = last_complete(&run.checkpoints())?;
     match &checkpoint {
         Some(manifest) => tracing::info!(
@@ -130,6 +161,18 @@ fn resume(arguments: &TrainArguments, dataset: &Dataset) -> anyhow::Result<()> {
         None => tracing::info!("no complete checkpoint yet, starting at the first step"),
     }
     trainer::train(&run, &config, &plan, cache, &split, &device, checkpoint)
+}
+
+/// Writes the picture that `--preview` asks for.
+fn show_patches(
+    path: &Path,
+    config: &TrainConfig,
+    plan: &Plan,
+    cache: &Arc<Cache>,
+    split: &Split,
+) -> anyhow::Result<()> {
+    let loader = trainer::patches(config, plan, cache, split, 0)?;
+    preview::write(path, &loader, plan.target_spacing)
 }
 
 fn cache(directory: &Path, dataset: &Dataset, plan: &Plan) -> anyhow::Result<Cache> {

@@ -97,6 +97,7 @@ fn shade(volume: &mut [f32], shape: [usize; 3], terms: &[([usize; 3], f32)], ord
         }
     };
     let columns: Vec<f32> = (0..width).map(|w| at(w, width)).collect();
+    let mut exponents = vec![0.0; width];
     for (row, values) in volume.chunks_exact_mut(width.max(1)).enumerate() {
         let (d, h) = (at(row / height, shape[0]), at(row % height, height));
         // Along a row it is a polynomial of one variable.
@@ -107,8 +108,14 @@ fn shade(volume: &mut [f32], shape: [usize; 3], terms: &[([usize; 3], f32)], ord
         vectorised(
             #[inline(always)]
             || {
-                for (value, &w) in values.iter_mut().zip(&columns) {
-                    *value *= exp(powers.iter().rev().fold(0.0, |sum, power| sum * w + power));
+                exponents.fill(0.0);
+                for power in powers.iter().rev() {
+                    for (exponent, w) in exponents.iter_mut().zip(&columns) {
+                        *exponent = *exponent * w + power;
+                    }
+                }
+                for (value, exponent) in values.iter_mut().zip(&exponents) {
+                    *value *= exp(*exponent);
                 }
             },
         );

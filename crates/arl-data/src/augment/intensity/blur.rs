@@ -72,8 +72,8 @@ impl Blur {
 
 /// Separable convolution of a volume `[D, H, W]` with a Gaussian of these standard deviations in voxels.
 fn smooth(volume: &mut [f32], shape: [usize; 3], deviations: [f32; 3]) {
-    for axis in 0..3 {
-        let kernel = kernel(deviations[axis]);
+    for (axis, deviation) in deviations.into_iter().enumerate() {
+        let kernel = kernel(deviation);
         let first = -((kernel.len() / 2) as isize);
         convolve(volume, shape, axis, &kernel, first, Boundary::Reflect);
     }

@@ -3,7 +3,7 @@
 use crate::augment::math::vectorised;
 
 /// Values summed at once.
-const LANES: usize = 32;
+const LANES: usize = 64;
 
 /// What lies beyond the ends of an axis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,8 +95,8 @@ fn across_rows(block: &mut [f32], width: usize, stride: usize, kernel: &[f32], s
 /// `out = Σ weights[k] · rows(k)`, each row at least as long as `out`.
 #[inline(always)]
 fn weighted_sum<'a>(out: &mut [f32], weights: &[f32], rows: impl Fn(usize) -> &'a [f32]) {
-    let length = out.len();
-    let (blocks, _) = out.as_chunks_mut::<LANES>();
+    let (blocks, rest) = out.as_chunks_mut::<LANES>();
+    let summed = blocks.len() * LANES;
     for (block, out) in blocks.iter_mut().enumerate() {
         let mut sum = [0f32; LANES];
         for (k, weight) in weights.iter().enumerate() {
@@ -107,9 +107,9 @@ fn weighted_sum<'a>(out: &mut [f32], weights: &[f32], rows: impl Fn(usize) -> &'
         }
         *out = sum;
     }
-    for at in length / LANES * LANES..length {
+    for (at, out) in rest.iter_mut().enumerate() {
         let terms = weights.iter().enumerate();
-        out[at] = terms.fold(0.0, |sum, (k, weight)| sum + weight * rows(k)[at]);
+        *out = terms.fold(0.0, |sum, (k, weight)| sum + weight * rows(k)[summed + at]);
     }
 }
 

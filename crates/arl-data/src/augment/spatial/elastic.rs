@@ -76,11 +76,7 @@ impl Elastic {
         }
         let [nd, nh, nw] = self.control_points;
         let locked = |i: usize, n: usize| i < self.locked_borders || i + self.locked_borders >= n;
-        let coefficients = [0, 1, 2].map(|axis| {
-            let most = match self.unit {
-                DisplacementUnit::Voxels => self.max_displacement[axis],
-                DisplacementUnit::Mm => self.max_displacement[axis] / spacing[axis] as f32,
-            };
+        let coefficients = self.voxels(spacing).map(|most| {
             let mut values = Vec::with_capacity(nd * nh * nw);
             for d in 0..nd {
                 for h in 0..nh {
@@ -94,6 +90,26 @@ impl Elastic {
             values
         });
         Some(Displacement::new(size, self.control_points, coefficients))
+    }
+
+    /// The largest displacement along `[D, H, W]` in voxels.
+    fn voxels(&self, spacing: [f64; 3]) -> [f32; 3] {
+        [0, 1, 2].map(|axis| match self.unit {
+            DisplacementUnit::Voxels => self.max_displacement[axis],
+            DisplacementUnit::Mm => self.max_displacement[axis] / spacing[axis] as f32,
+        })
+    }
+
+    /// Checks that a patch of this size is not displaced by more than its own length: it would read a multiple of itself.
+    ///
+    /// # Errors
+    /// If it is.
+    pub fn validate_for(&self, size: [usize; 3], spacing: [f64; 3]) -> Result<(), AugmentError> {
+        let longest = size.into_iter().max().unwrap_or(0) as f32;
+        let voxels = self.voxels(spacing);
+        let right = voxels.iter().all(|most| *most <= longest);
+        let bounds = format!("at most {longest} voxels, the length of the patch");
+        Check("elastic").that(right, "max_displacement in voxels", voxels, bounds)
     }
 
     /// Checks the parameters.

@@ -16,15 +16,12 @@ pub(super) fn majority(labels: [u16; 8], shares: [f32; 3]) -> u16 {
     for (corner, weight) in weights.iter_mut().enumerate() {
         *weight = d[corner >> 2] * h[corner >> 1 & 1] * w[corner & 1];
     }
-    let total = |label: u16| {
-        let own = labels.iter().zip(weights).map(
-            |(other, weight)| {
-                if *other == label { weight } else { 0.0 }
-            },
-        );
-        own.sum::<f32>()
-    };
-    let totals = labels.map(total);
+    let mut totals = [0.0; 8];
+    for (label, weight) in labels.into_iter().zip(weights) {
+        for (total, other) in totals.iter_mut().zip(labels) {
+            *total += if other == label { weight } else { 0.0 };
+        }
+    }
     let enough = totals.iter().copied().fold(0.0, f32::max) - EQUAL;
     let nearest = (0..3)
         .map(|axis| usize::from(shares[axis] >= 0.5) << (2 - axis))

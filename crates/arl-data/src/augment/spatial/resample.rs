@@ -9,6 +9,9 @@ use crate::augment::math::vectorised;
 /// Adding this rounds to a whole number, which is then in the low bits.
 const ROUND: f32 = 12_582_912.0;
 
+/// Voxels taken at once.
+const LANES: usize = 16;
+
 /// The patch of `map`, from the box of voxels that begins at `offset` from the patch's own first voxel.
 pub(super) fn resample(
     map: &SpatialMap,
@@ -44,14 +47,17 @@ pub(super) fn resample(
             }
             let mut out = out_labels.slice_mut(s![d, h, ..]);
             if let (Some(volume), Some(out)) = (labels.as_slice(), out.as_slice_mut()) {
-                row.vote(out, volume, shape);
+                vectorised(
+                    #[inline(always)]
+                    || row.vote(out, volume, shape),
+                );
             }
         }
     }
     (out, out_labels)
 }
 
-/// The places of a row of the patch within the box.
+/// The places of a row of the patch within the box, and of some more, to a multiple of the lanes.
 struct Row {
     /// Along each axis, in voxels from the box's first.
     position: [Vec<f32>; 3],
@@ -64,6 +70,7 @@ struct Row {
 
 impl Row {
     fn new(width: usize) -> Self {
+        let width = width.next_multiple_of(LANES);
         let zeros = || [0; 3].map(|_| vec![0.0; width]);
         Row {
             position: zeros(),
@@ -134,38 +141,61 @@ impl Row {
     #[inline(always)]
     fn interpolate(&self, out: &mut [f32], volume: &[f32], shape: [usize; 3]) {
         let corners = corners(volume, shape);
-        let last = corners[0].len() - 1;
-        let [sd, sh, sw] = &self.share;
-        for ((((out, &index), d), h), w) in out.iter_mut().zip(&self.index).zip(sd).zip(sh).zip(sw)
-        {
-            let at = (index as usize).min(last);
-            let mix = |a: f32, b: f32, share: f32| a + (b - a) * share;
-            let v = corners.map(|corner| corner[at]);
-            let near = mix(mix(v[0], v[1], *w), mix(v[2], v[3], *w), *h);
-            let far = mix(mix(v[4], v[5], *w), mix(v[6], v[7], *w), *h);
-            *out = mix(near, far, *d);
+        let [sd, sh, sw] = [0, 1, 2].map(|axis| self.share[axis].as_chunks::<LANES>().0);
+        let blocks = self.index.as_chunks().0.iter().zip(sd).zip(sh).zip(sw);
+        for (out, (((index, d), h), w)) in out.chunks_mut(LANES).zip(blocks) {
+            let v = gather(&corners, index);
+            let mut result = [0.0; LANES];
+            for lane in 0..LANES {
+                let mix = |a: f32, b: f32, share: f32| a + (b - a) * share;
+                let near_top = mix(v[0][lane], v[1][lane], w[lane]);
+                let near = mix(near_top, mix(v[2][lane], v[3][lane], w[lane]), h[lane]);
+                let far_top = mix(v[4][lane], v[5][lane], w[lane]);
+                let far = mix(far_top, mix(v[6][lane], v[7][lane], w[lane]), h[lane]);
+                result[lane] = mix(near, far, d[lane]);
+            }
+            out.copy_from_slice(&result[..out.len()]);
         }
     }
 
     /// The label of most weight among the eight voxels.
+    #[inline(always)]
     fn vote(&self, out: &mut [u16], volume: &[u16], shape: [usize; 3]) {
         let corners = corners(volume, shape);
-        let last = corners[0].len() - 1;
-        let [sd, sh, sw] = &self.share;
-        for (w, out) in out.iter_mut().enumerate() {
-            let at = (self.index[w] as usize).min(last);
-            let labels = corners.map(|corner| corner[at]);
-            let mixed = labels
-                .iter()
-                .fold(0, |bits, label| bits | (label ^ labels[0]))
-                != 0;
-            *out = if mixed {
-                majority(labels, [sd[w], sh[w], sw[w]])
-            } else {
-                labels[0]
-            };
+        let blocks = self.index.as_chunks().0.iter().enumerate();
+        for (out, (block, index)) in out.chunks_mut(LANES).zip(blocks) {
+            let v = gather(&corners, index);
+            let mut differ = [0; LANES];
+            for labels in &v[1..] {
+                for lane in 0..LANES {
+                    differ[lane] |= labels[lane] ^ v[0][lane];
+                }
+            }
+            out.copy_from_slice(&v[0][..out.len()]);
+            if differ == [0; LANES] {
+                continue;
+            }
+            for (lane, out) in out.iter_mut().enumerate() {
+                if differ[lane] != 0 {
+                    let shares = [0, 1, 2].map(|axis| self.share[axis][block * LANES + lane]);
+                    *out = majority(v.map(|labels| labels[lane]), shares);
+                }
+            }
         }
     }
+}
+
+/// The values of all corners at these places.
+#[inline(always)]
+fn gather<T: Copy + Default>(corners: &[&[T]; 8], index: &[u32; LANES]) -> [[T; LANES]; 8] {
+    let last = corners[0].len() - 1;
+    let mut values = [[T::default(); LANES]; 8];
+    for (values, corner) in values.iter_mut().zip(corners) {
+        for (value, index) in values.iter_mut().zip(index) {
+            *value = corner[(*index as usize).min(last)];
+        }
+    }
+    values
 }
 
 /// The volume as seen from each of the eight voxels of a cell: slices of one length, so that an index that fits one of
