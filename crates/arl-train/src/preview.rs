@@ -34,15 +34,14 @@ pub fn write(path: &Path, loader: &PatchLoader, spacing: [f64; 3]) -> anyhow::Re
         }
     }
     slices.truncate(PATCHES);
+    let first = slices.first().context("an epoch without patches")?;
+    let (rows, columns) = (first.rows, first.columns);
     let [low, high] = window(&slices);
-    let (rows, columns) = slices
-        .first()
-        .map_or((1, 1), |slice| (slice.rows, slice.columns));
     let pixel_mm = columns as f64 * spacing[2] / PANEL as f64;
     let panel_height = ((rows as f64 * spacing[1] / pixel_mm).round() as usize).clamp(1, 4 * PANEL);
     let cell = 2 * PANEL + GAP;
     let width = COLUMNS * (cell + 2 * GAP) - 2 * GAP;
-    let height = slices.len().div_ceil(COLUMNS) * (panel_height + GAP) - GAP.min(panel_height);
+    let height = slices.len().div_ceil(COLUMNS) * (panel_height + GAP) - GAP;
     let mut pixels = vec![255u8; width * height * 3];
     for (index, slice) in slices.iter().enumerate() {
         let top = index / COLUMNS * (panel_height + GAP);

@@ -125,13 +125,19 @@ fn shrink_and_enlarge(volume: &mut [f32], [_, height, width]: [usize; 3], axes: 
     let plane = height * width;
     // Coarse rows, already of full width; those of all slices, as the volume is overwritten from here on.
     let rows = height_axis.taken.len();
+    let between = width_axis.between.iter();
+    let columns: Vec<_> = between
+        .map(|&(a, b, share)| (width_axis.taken[a], width_axis.taken[b], share))
+        .collect();
     let mut coarse = Vec::with_capacity(depth_axis.taken.len() * rows * width);
     for &d in &depth_axis.taken {
         for &h in &height_axis.taken {
             let row = &volume[d * plane + h * width..][..width];
-            coarse.extend(width_axis.between.iter().map(|&(a, b, share)| {
-                mix(row[width_axis.taken[a]], row[width_axis.taken[b]], share)
-            }));
+            coarse.extend(
+                columns
+                    .iter()
+                    .map(|&(a, b, share)| mix(row[a], row[b], share)),
+            );
         }
     }
     let enlarge = |slice: usize, out: &mut [f32]| {

@@ -122,6 +122,9 @@ impl SpatialMap {
     ///
     /// # Errors
     /// Those of the source.
+    ///
+    /// # Panics
+    /// If the source hands out another box than it was asked for, or the box has more than 2³² voxels.
     pub fn read(
         &self,
         source: &(impl PatchSource + ?Sized),
@@ -130,6 +133,13 @@ impl SpatialMap {
         let (offset, size) = self.source_box();
         let at = [0, 1, 2].map(|axis| start[axis].saturating_add(offset[axis]));
         let (mut image, mut labels) = source.read(at, size)?;
+        let voxels = (size[0], size[1], size[2]);
+        assert_eq!(labels.dim(), voxels, "the labels of the source");
+        assert_eq!(
+            image.dim(),
+            (source.channels(), size[0], size[1], size[2]),
+            "the image of the source"
+        );
         if self.is_plain() {
             flip(&mut image, &mut labels, self.mirrored);
             return Ok((image, labels));

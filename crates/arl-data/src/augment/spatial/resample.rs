@@ -22,6 +22,10 @@ pub(super) fn resample(
     let (image, labels) = (image.as_standard_layout(), labels.as_standard_layout());
     let (channels, depth, height, width) = image.dim();
     let shape = [depth, height, width];
+    assert!(
+        u32::try_from(labels.len()).is_ok(),
+        "{shape:?} voxels at once"
+    );
     let [pd, ph, pw] = map.size;
     let mut out = Array4::zeros((channels, pd, ph, pw));
     let mut out_labels = Array3::zeros((pd, ph, pw));
