@@ -4,6 +4,7 @@
 //! and, for the peers, a Python script of the same name, run by the Python of the environment variable `PYTHON` (else
 //! `python3`). A peer that isn't installed there is reported as missing.
 
+mod augmentation;
 mod loading;
 mod patches;
 mod peer;
@@ -14,8 +15,9 @@ type Topic = (&'static str, fn());
 
 const TOPICS: &[Topic] = &[
     ("loading", loading::run),
-    ("patches", patches::run),
     ("resampling", resampling::run),
+    ("patches", patches::run),
+    ("augmentation", augmentation::run),
 ];
 
 fn main() {

@@ -11,11 +11,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use ndarray::{Array3, Array4};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use crate::augment::AugmentConfig;
-use crate::cache::Cache;
+use crate::augment::{Augmentation, PatchSource};
+use crate::cache::{Cache, CachedCase};
 use crate::sampler::PatchSampler;
 use crate::{DataError, Result};
 pub use batch::Batch;
@@ -36,7 +37,9 @@ pub struct LoaderConfig {
     /// The share of patches forced to contain foreground; see [`PatchSampler`].
     pub foreground_fraction: f32,
     /// What is done to each patch.
-    pub augment: AugmentConfig,
+    pub augment: Augmentation,
+    /// Distance between the cases' voxels along `[D, H, W]` in mm.
+    pub spacing: [f64; 3],
     /// Seed of everything random here.
     pub seed: u64,
     /// Background threads; 0 makes each batch when it is asked for.
@@ -65,7 +68,8 @@ impl PatchLoader {
     /// A loader over the cases at these indices of [`Cache::cases`].
     ///
     /// # Errors
-    /// No case, an index past the end, cases that differ in their number of channels, an empty patch or batch.
+    /// No case, an index past the end, cases that differ in their number of channels, an empty patch or batch, an
+    /// augmentation with a parameter out of its bounds.
     pub fn new(cache: Arc<Cache>, cases: Vec<usize>, config: LoaderConfig) -> Result<Self> {
         check_cases(&cache, &cases, config.patch_size)?;
         if config.batch_size == 0 {
@@ -75,6 +79,13 @@ impl PatchLoader {
                 "set it to 1 or more",
             ));
         }
+        let augment = config
+            .augment
+            .validate_for(config.patch_size, config.spacing);
+        augment.map_err(|error| {
+            let cure = "correct the augmentation";
+            DataError::invalid(cache.directory(), error.to_string(), cure)
+        })?;
         let sampler = PatchSampler {
             patch_size: config.patch_size,
             foreground_fraction: config.foreground_fraction,
@@ -131,8 +142,13 @@ impl Source {
                     .sampler
                     .forces_foreground(index, config.batch_size, &mut rng);
                 let start = self.sampler.start(case, foreground, &mut rng)?;
-                let (mut image, mut labels) = case.read_patch(start, config.patch_size, OUTSIDE)?;
-                config.augment.apply(&mut image, &mut labels, &mut rng);
+                let (image, labels) = config.augment.patch(
+                    &Patches(case),
+                    start,
+                    config.patch_size,
+                    config.spacing,
+                    &mut rng,
+                )?;
                 batch.push(&case.id, &image, &labels)
             });
             if let Err(error) = pushed {
@@ -140,6 +156,19 @@ impl Source {
             }
         }
         Some(Ok(batch))
+    }
+}
+
+/// A case as augmentation reads it.
+struct Patches<'a>(&'a CachedCase);
+
+impl PatchSource for Patches<'_> {
+    fn channels(&self) -> usize {
+        self.0.channels
+    }
+
+    fn read(&self, start: [i64; 3], size: [usize; 3]) -> Result<(Array4<f32>, Array3<u16>)> {
+        self.0.read_patch(start, size, OUTSIDE)
     }
 }
 

@@ -195,9 +195,13 @@ pub struct TrainArguments {
     /// Initial learning rate [default: 0.003]
     #[arg(long)]
     pub learning_rate: Option<f64>,
-    /// Random intensity changes: none, light or nnunet [default: light on a CPU, nnunet on a GPU]
-    #[arg(long)]
-    pub augment: Option<arl_data::augment::Preset>,
+    /// Random changes of the patches: none, light, nnunet, or a JSON file of transforms, as a run's config.json has
+    /// them under "augment" [default: light on a CPU, nnunet on a GPU]
+    #[arg(long, value_name = "PRESET|FILE")]
+    pub augment: Option<String>,
+    /// Write a picture (PNG) of the first patches that would be trained on, and end before training; --resume trains
+    #[arg(long, value_name = "FILE")]
+    pub preview: Option<PathBuf>,
     /// What the data should not decide.
     #[command(flatten)]
     pub planning: Planning,

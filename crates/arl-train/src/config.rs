@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
-use arl_data::augment::Preset;
+use arl_data::augment::{Augmentation, Preset};
 use arl_data::cache::{CacheDtype, CacheOptions};
 use arl_data::files;
 use arl_data::plan::Plan;
@@ -39,6 +39,55 @@ impl std::fmt::Display for DeviceChoice {
             Self::Wgpu => "wgpu",
             Self::Cuda => "cuda",
         })
+    }
+}
+
+/// Random changes of the patches.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Augment {
+    /// A set of transforms by name.
+    Preset(Preset),
+    /// The transforms themselves, as a run saves them.
+    Transforms(Box<Augmentation>),
+}
+
+impl Augment {
+    /// A preset's name, or a JSON file of transforms.
+    pub fn from_argument(text: &str) -> anyhow::Result<Self> {
+        if let Ok(preset) = text.parse() {
+            return Ok(Self::Preset(preset));
+        }
+        let path = Path::new(text);
+        anyhow::ensure!(
+            path.exists(),
+            "--augment {text}: no preset and no file; use none, light, nnunet or a JSON file of transforms"
+        );
+        Ok(Self::Transforms(Box::new(Augmentation::load(path)?)))
+    }
+
+    /// The transforms for the patches of a plan.
+    pub fn transforms(&self, plan: &Plan) -> Augmentation {
+        match self {
+            Self::Preset(preset) => preset.augmentation(plan.patch_size, &plan.mirror_axes),
+            Self::Transforms(transforms) => (**transforms).clone(),
+        }
+    }
+}
+
+// Not derived: an untagged enum's error would not say what is wrong with the transforms.
+impl<'de> Deserialize<'de> for Augment {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        use serde::de::Error;
+        let value = serde_json::Value::deserialize(deserializer)?;
+        if value.is_string() {
+            return serde_json::from_value(value)
+                .map(Self::Preset)
+                .map_err(D::Error::custom);
+        }
+        let transforms: Augmentation = serde_json::from_value(value).map_err(D::Error::custom)?;
+        transforms.validate().map_err(D::Error::custom)?;
+        Ok(Self::Transforms(Box::new(transforms)))
     }
 }
 
@@ -80,7 +129,7 @@ pub struct TrainConfig {
     /// Initial learning rate of AdamW.
     pub learning_rate: f64,
     /// Random changes of the patches.
-    pub augment: Preset,
+    pub augment: Augment,
     /// What was decided about the plan; nothing, where it was given with `--plan`.
     pub planning: Planning,
     /// Where the preprocessed cases lie, if not in the run.
@@ -112,7 +161,7 @@ struct PartialConfig {
     seed: Option<u64>,
     fold: Option<Fold>,
     learning_rate: Option<f64>,
-    augment: Option<Preset>,
+    augment: Option<Augment>,
     planning: Planning,
     cache: Option<PathBuf>,
     cache_dtype: Option<CacheDtype>,
@@ -188,11 +237,14 @@ impl TrainConfig {
                 .learning_rate
                 .or(file.learning_rate)
                 .unwrap_or(3e-3),
-            augment: (arguments.augment.or(file.augment)).unwrap_or(if cpu {
-                Preset::Light
-            } else {
-                Preset::Nnunet
-            }),
+            augment: match &arguments.augment {
+                Some(text) => Augment::from_argument(text)?,
+                None => file.augment.unwrap_or(Augment::Preset(if cpu {
+                    Preset::Light
+                } else {
+                    Preset::Nnunet
+                })),
+            },
             planning: match arguments.plan {
                 Some(_) => Planning::default(),
                 None => arguments.planning.clone().or(file.planning),

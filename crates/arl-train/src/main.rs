@@ -14,6 +14,7 @@ mod network;
 mod overlay;
 mod patches;
 mod planning;
+mod preview;
 mod run;
 mod schedule;
 mod sliding_window;

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use arl_data::augment::AugmentConfig;
 use arl_data::cache::Cache;
 use arl_data::loader::{LoaderConfig, PatchLoader, validation_patches};
 use arl_data::plan::Plan;
@@ -86,30 +85,10 @@ pub fn train(
     })
     .context("listening for Ctrl-C")?;
 
-    let indices = |ids: &[String]| -> Vec<usize> {
-        let position = |id: &String| cache.cases().iter().position(|case| case.id == *id);
-        ids.iter().filter_map(position).collect()
-    };
-    let loader = PatchLoader::new(
-        cache.clone(),
-        indices(&split.train),
-        LoaderConfig {
-            patch_size: plan.patch_size,
-            batch_size: plan.batch_size,
-            steps_per_epoch: config.steps_per_epoch,
-            foreground_fraction: plan.foreground_fraction,
-            augment: AugmentConfig {
-                preset: config.augment,
-                mirror_axes: plan.mirror_axes.clone(),
-            },
-            seed: config.seed,
-            workers: 1,
-            queue_batches: 3,
-        },
-    )?;
+    let loader = patches(config, plan, &cache, split, 1)?;
     let validation = validation_patches(
         &cache,
-        &indices(&split.validation),
+        &indices(&cache, &split.validation),
         plan.patch_size,
         VALIDATION_PATCHES,
         config.seed,
@@ -170,4 +149,35 @@ pub fn train(
         anyhow::bail!("training stopped: {reason}{cure}");
     }
     Ok(())
+}
+
+/// The patches that are trained on.
+pub fn patches(
+    config: &TrainConfig,
+    plan: &Plan,
+    cache: &Arc<Cache>,
+    split: &Split,
+    workers: usize,
+) -> anyhow::Result<PatchLoader> {
+    Ok(PatchLoader::new(
+        cache.clone(),
+        indices(cache, &split.train),
+        LoaderConfig {
+            patch_size: plan.patch_size,
+            batch_size: plan.batch_size,
+            steps_per_epoch: config.steps_per_epoch,
+            foreground_fraction: plan.foreground_fraction,
+            augment: config.augment.transforms(plan),
+            spacing: plan.target_spacing,
+            seed: config.seed,
+            workers,
+            queue_batches: 3,
+        },
+    )?)
+}
+
+/// Where these cases are in the cache.
+fn indices(cache: &Cache, ids: &[String]) -> Vec<usize> {
+    let position = |id: &String| cache.cases().iter().position(|case| case.id == *id);
+    ids.iter().filter_map(position).collect()
 }

@@ -377,6 +377,57 @@ fn a_full_disk_is_one_line_and_leaves_nothing_half_written() {
 }
 
 #[test]
+fn a_preview_shows_the_patches_and_ends_before_training() {
+    let directory = tempfile::tempdir().unwrap();
+    let dataset = cohort(directory.path());
+    let at = |name: &str| directory.path().join(name);
+    let (run, picture, mine) = (at("run"), at("preview.png"), at("mine.json"));
+    let train = |words: &[&str]| {
+        let first = [
+            "train",
+            text(&dataset),
+            "--out",
+            text(&run),
+            "--device",
+            "cpu",
+        ];
+        arl(&[&first, words].concat())
+    };
+    assert_one_line(&train(&["--augment", "heavy"]), &["heavy", "nnunet"]);
+    fs::write(&mine, r#"{"spatial": {"rotation": {"probability": 2}}}"#).unwrap();
+    assert_one_line(
+        &train(&["--augment", text(&mine)]),
+        &["mine.json", "rotation", "0 to 1"],
+    );
+    assert!(!run.exists());
+
+    fs::write(&mine, r#"{"spatial": {"rotation": {"probability": 1}}}"#).unwrap();
+    assert_success(&train(&[
+        "--augment",
+        text(&mine),
+        "--preview",
+        text(&picture),
+    ]));
+    let first = fs::read(&picture).unwrap();
+    assert!(first.starts_with(b"\x89PNG") && first.len() > 10_000);
+    let config = fs::read_to_string(run.join("config.json")).unwrap();
+    let config: serde_json::Value = serde_json::from_str(&config).unwrap();
+    assert_eq!(config["augment"]["spatial"]["rotation"]["probability"], 1.0);
+    assert!(!run.join("log.jsonl").exists(), "nothing was trained");
+
+    // Another augmentation can be looked at, and no picture is overwritten.
+    let other = at("other.png");
+    let words = ["--resume", "--augment", "nnunet", "--preview"];
+    assert_success(&train(&[&words[..], &[text(&other)]].concat()));
+    assert_ne!(fs::read(&other).unwrap(), first);
+    assert_one_line(
+        &train(&[&words[..], &[text(&picture)]].concat()),
+        &["preview.png", "exists"],
+    );
+    assert_one_line(&train(&words[..3]), &["--resume", "own configuration"]);
+}
+
+#[test]
 fn faulty_input_gets_one_line_and_leaves_nothing_behind() {
     let directory = tempfile::tempdir().unwrap();
     let dataset = cohort(directory.path());

@@ -1,6 +1,7 @@
 use std::time::Instant;
 
 use super::*;
+use crate::augment::Preset;
 use crate::cache::testing::{TestCase, cache_of};
 
 fn label([d, h, w]: [usize; 3]) -> u16 {
@@ -26,10 +27,8 @@ fn config(workers: usize) -> LoaderConfig {
         batch_size: 3,
         steps_per_epoch: 20,
         foreground_fraction: 0.33,
-        augment: AugmentConfig {
-            mirror_axes: vec![0, 1, 2],
-            ..AugmentConfig::default()
-        },
+        augment: Preset::Nnunet.augmentation([8; 3], &[0, 1, 2]),
+        spacing: [1.0; 3],
         seed: 42,
         workers,
         queue_batches: 4,

@@ -7,23 +7,39 @@ use std::sync::Arc;
 use arl_data::Dataset;
 use arl_data::cache::Cache;
 use arl_data::plan::Plan;
-use arl_data::split::split;
+use arl_data::split::{Split, split};
 
 use super::{plan, preprocess};
 use crate::checkpoints::last_complete;
 use crate::cli::{ReadingArguments, TrainArguments};
-use crate::config::{TrainConfig, first_choices, write_json};
+use crate::config::{Augment, TrainConfig, first_choices, write_json};
 use crate::network::network_config;
 use crate::planning::Planning;
 use crate::run::Run;
-use crate::{device, trainer};
+use crate::{device, preview, trainer};
 
 /// Plans, preprocesses and trains.
 pub fn run(arguments: &TrainArguments) -> anyhow::Result<ExitCode> {
+    if let Some(path) = &arguments.preview {
+        anyhow::ensure!(
+            arguments.force || !path.exists(),
+            "{}: exists already; remove it, or give --preview another name",
+            path.display()
+        );
+    }
     if arguments.resume {
         resume(arguments)?;
     } else {
         start(arguments)?;
+    }
+    if let Some(path) = &arguments.preview {
+        println!("preview: {}", path.display());
+        println!(
+            "train with: arl train {} --out {} --resume",
+            arguments.dataset.display(),
+            arguments.out.display()
+        );
+        return Ok(ExitCode::SUCCESS);
     }
     println!("trained: {}", arguments.out.display());
     println!(
@@ -38,7 +54,7 @@ fn start(arguments: &TrainArguments) -> anyhow::Result<()> {
     let dataset = &Dataset::open_with(&arguments.dataset, &reading)?;
     let (device, found) = device::open(choice)?;
     let cpu = found.kind == "cpu";
-    let config = TrainConfig::new(arguments, dataset.options.clone(), cpu)?;
+    let mut config = TrainConfig::new(arguments, dataset.options.clone(), cpu)?;
     let split = split(dataset, config.fold)?;
     let options = config.planning.options(cpu);
     // Everything that a faulty dataset can stop is done before the first file is written.
@@ -50,6 +66,11 @@ fn start(arguments: &TrainArguments) -> anyhow::Result<()> {
     check_fit(&plan, dataset)?;
     config.loss_config(&plan)?;
     network_config(&plan)?;
+    let transforms = config.augment.transforms(&plan);
+    transforms
+        .validate_for(plan.patch_size, plan.target_spacing)
+        .context("--augment")?;
+    config.augment = Augment::Transforms(Box::new(transforms));
     let run = Run::create(&arguments.out, arguments.force)?;
     write_json(&run.fingerprint(), &fingerprint)?;
     write_json(&run.plan(), &plan)?;
@@ -58,6 +79,9 @@ fn start(arguments: &TrainArguments) -> anyhow::Result<()> {
     let cache = Arc::new(cache(&run, &config, dataset, &plan)?);
     // The configuration comes last: a directory with it is a run that can be resumed.
     write_json(&run.config(), &config)?;
+    if let Some(path) = &arguments.preview {
+        return show_patches(path, &config, &plan, &cache, &split);
+    }
     tracing::info!(
         "training on {} ({}), {} cases, patch {:?}, loss {}, regions by {}",
         found.kind,
@@ -83,14 +107,14 @@ fn resume(arguments: &TrainArguments) -> anyhow::Result<()> {
         || arguments.plan.is_some()
         || arguments.planning != Planning::default()
         || arguments.config.is_some()
-        || arguments.augment.is_some()
+        || (arguments.augment.is_some() && arguments.preview.is_none())
         || arguments.reading != ReadingArguments::default()
         || arguments.cache.is_some()
         || arguments.cache_dtype.is_some()
         || arguments.steps_per_epoch.is_some();
     anyhow::ensure!(
         !other,
-        "--resume goes on with the run's own configuration; only --epochs, --minutes and --device may be given with it"
+        "--resume goes on with the run's own configuration; only --epochs, --minutes, --device and --preview (and then --augment) may be given with it"
     );
     if arguments.epochs.is_some() || arguments.minutes.is_some() {
         (config.epochs, config.minutes) = (arguments.epochs, arguments.minutes);
@@ -101,6 +125,13 @@ fn resume(arguments: &TrainArguments) -> anyhow::Result<()> {
     check_fit(&plan, dataset)?;
     let split = split(dataset, config.fold)?;
     let cache = Arc::new(cache(&run, &config, dataset, &plan)?);
+    if let Some(path) = &arguments.preview {
+        // An augmentation that is only looked at: the run keeps its own.
+        if let Some(text) = &arguments.augment {
+            config.augment = Augment::from_argument(text)?;
+        }
+        return show_patches(path, &config, &plan, &cache, &split);
+    }
     let checkpoint = last_complete(&run.checkpoints())?;
     match &checkpoint {
         Some(manifest) => tracing::info!(
@@ -140,4 +171,16 @@ fn plan_of(plan: Option<&Path>, cache: Option<&Path>) -> Option<PathBuf> {
 fn cache(run: &Run, config: &TrainConfig, dataset: &Dataset, plan: &Plan) -> anyhow::Result<Cache> {
     let directory = config.cache.clone().unwrap_or_else(|| run.cache());
     preprocess::fill(&directory, dataset, plan, &config.cache_options())
+}
+
+/// Writes the picture that `--preview` asks for.
+fn show_patches(
+    path: &Path,
+    config: &TrainConfig,
+    plan: &Plan,
+    cache: &Arc<Cache>,
+    split: &Split,
+) -> anyhow::Result<()> {
+    let loader = trainer::patches(config, plan, cache, split, 0)?;
+    preview::write(path, &loader, plan.target_spacing)
 }
