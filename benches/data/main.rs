@@ -9,6 +9,7 @@ mod loading;
 mod patches;
 mod peer;
 mod resampling;
+mod surface;
 
 /// A topic's name and what runs it.
 type Topic = (&'static str, fn());
@@ -18,6 +19,7 @@ const TOPICS: &[Topic] = &[
     ("resampling", resampling::run),
     ("patches", patches::run),
     ("augmentation", augmentation::run),
+    ("surface", surface::run),
 ];
 
 fn main() {

@@ -29,6 +29,7 @@ pub mod augment;
 pub mod cache;
 pub mod check;
 pub mod dataset;
+pub mod distance_transform;
 pub mod error;
 pub mod files;
 pub mod fingerprint;

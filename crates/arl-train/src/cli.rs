@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::bytes;
+use crate::commands::evaluate::Tolerances;
 use crate::config::DeviceChoice;
 use crate::planning::Planning;
 use arl_data::cache::CacheDtype;
+use arl_data::metrics::Metric;
 use arl_data::split::Fold;
 use arl_data::{LabelRemap, ReadOptions};
 use arl_loss::{EmptyRegions, LossKind, RegionReduction};
@@ -21,7 +23,7 @@ use arl_loss::{EmptyRegions, LossKind, RegionReduction};
 ///   arl demo                                   the whole way on a synthetic cohort, no download
 ///   arl train DATASET --out RUN --minutes 60   plan, preprocess, train
 ///   arl predict RUN DATASET/imagesTs --out P   segment new images
-///   arl evaluate P DATASET/labelsTs            Dice and IoU per case and class
+///   arl evaluate P DATASET/labelsTs            Dice, HD95, NSD and others per case and class
 #[derive(Parser)]
 #[command(version, verbatim_doc_comment, arg_required_else_help = true)]
 pub struct Cli {
@@ -269,6 +271,18 @@ pub struct EvaluateArguments {
     /// Write the scores to this file [default: summary.json beside the predictions]
     #[arg(long)]
     pub out: Option<PathBuf>,
+    /// Metrics to compute, with commas between them: dice, iou, hd, hd95, assd, nsd, volume_error_ml,
+    /// relative_volume_error [default: all]
+    #[arg(long, value_delimiter = ',', default_values_t = Metric::ALL, hide_default_value = true)]
+    pub metrics: Vec<Metric>,
+    /// Distance in mm within which surfaces agree (NSD): 3 for all, liver=3,1=2 by name or label [default: 2]
+    #[arg(
+        long,
+        value_name = "MM",
+        default_value = "2",
+        hide_default_value = true
+    )]
+    pub tolerance: Tolerances,
     /// Print JSON instead of a table
     #[arg(long)]
     pub json: bool,
