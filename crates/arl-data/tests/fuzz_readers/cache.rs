@@ -1,8 +1,9 @@
-//! The files of the cache: a damaged one is made anew, and what is read is what was written.
+//! The files of the cache: a damaged one is made anew or refused when the damaged part is read, and what is read is what was
+//! written.
 
 use std::fs;
 
-use arl_data::cache::Cache;
+use arl_data::cache::{Cache, CacheOptions};
 
 use super::descriptions::{cohort, plan};
 use super::fuzz;
@@ -15,9 +16,10 @@ fn cache_file() {
     let plan = plan(&dataset);
     dataset.training.truncate(1);
     let directory = folder.path().join("cache");
-    let open = || Cache::open_or_build(&directory, &dataset, &plan, &|_, _| {}).unwrap();
+    let options = CacheOptions::default();
+    let open = || Cache::open_or_build(&directory, &dataset, &plan, &options, &|_, _| {}).unwrap();
     let patch = |cache: &Cache| cache.cases()[0].read_patch([-2, -2, -2], [40, 40, 40], 77);
-    let expected = patch(&open());
+    let expected = patch(&open()).unwrap();
     let mut files = fs::read_dir(&directory)
         .unwrap()
         .map(|entry| entry.unwrap().path());
@@ -41,8 +43,20 @@ fn cache_file() {
         fs::remove_file(&path).unwrap();
         fs::write(&path, bytes).unwrap();
         let cache = open();
-        assert_eq!(patch(&cache), expected);
-        *bytes != seed && fs::read(&path).unwrap() == *bytes
+        match patch(&cache) {
+            Ok(found) => {
+                assert_eq!(found, expected);
+                *bytes != seed && fs::read(&path).unwrap() == *bytes
+            }
+            Err(error) => {
+                let line = error.to_string();
+                assert!(
+                    line.contains(".arlcache") && line.lines().count() == 1,
+                    "{line}"
+                );
+                false
+            }
+        }
     });
     assert_eq!(used, 0, "a damaged file was taken for whole");
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use arl_data::Dataset;
 use arl_data::fingerprint::Fingerprint;
 use arl_data::phantom::{CohortConfig, write_cohort};
-use arl_data::plan::{Plan, PlanOptions};
+use arl_data::plan::{Plan, PlanOptions, Preset};
 
 use super::allocations::most_during;
 use super::fuzz;
@@ -30,16 +30,7 @@ pub fn cohort(folder: &Path) -> Dataset {
 
 /// A plan for it.
 pub fn plan(dataset: &Dataset) -> Plan {
-    let options = PlanOptions {
-        max_patch_voxels: 4096,
-        batch_size: 2,
-        base_features: 4,
-        max_features: 16,
-        stem_stride: 1,
-        foreground_fraction: 0.33,
-        target_spacing: None,
-        patch_size: None,
-    };
+    let options = PlanOptions::new(Preset::Cpu);
     let fingerprint = Fingerprint::extract(dataset, &|_, _| {}).unwrap();
     Plan::new(dataset, &fingerprint, &options).unwrap()
 }
