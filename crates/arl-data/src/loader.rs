@@ -35,7 +35,7 @@ pub struct LoaderConfig {
     /// Batches per epoch.
     pub steps_per_epoch: usize,
     /// The share of patches forced to contain foreground; see [`PatchSampler`].
-    pub foreground_fraction: f32,
+    pub foreground_fraction: f64,
     /// What is done to each patch.
     pub augment: AugmentConfig,
     /// Seed of everything random here.

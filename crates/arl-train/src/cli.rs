@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::bytes;
 use crate::config::DeviceChoice;
 use crate::planning::Planning;
 use arl_data::split::Fold;
@@ -128,6 +129,13 @@ pub struct TrainArguments {
     /// Random intensity changes: none, light or nnunet [default: light on a CPU, nnunet on a GPU]
     #[arg(long)]
     pub augment: Option<arl_data::augment::Preset>,
+    /// Threads that make batches, 0 for none beside the training; the batches are the same for any number [default: 1 on
+    /// a CPU, on a GPU one less than the cores, at most 12]
+    #[arg(long)]
+    pub workers: Option<usize>,
+    /// Memory for batches that are made ahead, such as 1GB or 500MB [default: 1GB]
+    #[arg(long, value_name = "BYTES", value_parser = bytes::parse)]
+    pub loader_memory: Option<u64>,
     /// What the data should not decide.
     #[command(flatten)]
     pub planning: Planning,

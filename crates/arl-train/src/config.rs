@@ -14,6 +14,20 @@ use crate::budget::Length;
 use crate::cli::TrainArguments;
 use crate::planning::Planning;
 
+/// Bytes for batches that are made ahead, unless told otherwise.
+const LOADER_MEMORY: u64 = 1_000_000_000;
+const MAX_WORKERS: usize = 1024;
+
+/// Threads that make batches, unless told otherwise: one beside a training that needs the cores itself, else all cores
+/// but one, and at most twelve, as in nnU-Net.
+fn default_workers(cpu: bool) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    match cpu {
+        true => 1,
+        false => cores.saturating_sub(1).clamp(1, 12),
+    }
+}
+
 /// Which kind of device to compute on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -74,6 +88,10 @@ pub struct TrainConfig {
     pub augment: Preset,
     /// What was decided about the plan; nothing, where it was given with `--plan`.
     pub planning: Planning,
+    /// Threads that make batches; they change none.
+    pub workers: usize,
+    /// Bytes for batches that are made ahead.
+    pub loader_memory: u64,
 }
 
 /// What a config file given with `--config` may hold: any part of [`TrainConfig`].
@@ -97,6 +115,8 @@ struct PartialConfig {
     learning_rate: Option<f64>,
     augment: Option<Preset>,
     planning: Planning,
+    workers: Option<usize>,
+    loader_memory: Option<u64>,
 }
 
 impl TrainConfig {
@@ -153,12 +173,16 @@ impl TrainConfig {
                 Some(_) => Planning::default(),
                 None => arguments.planning.clone().or(file.planning),
             },
+            workers: (arguments.workers.or(file.workers)).unwrap_or_else(|| default_workers(cpu)),
+            loader_memory: (arguments.loader_memory.or(file.loader_memory))
+                .unwrap_or(LOADER_MEMORY),
         };
         config.validate()?;
         Ok(config)
     }
 
-    fn validate(&self) -> anyhow::Result<()> {
+    /// Whether the numbers make sense; a run's own configuration can have been edited.
+    pub fn validate(&self) -> anyhow::Result<()> {
         let positive = |minutes: f64| minutes.is_finite() && minutes > 0.0;
         anyhow::ensure!(
             self.region_size > 0,
@@ -174,6 +198,15 @@ impl TrainConfig {
             self.learning_rate > 0.0 && self.learning_rate <= 1.0,
             "the learning rate {} is not in (0, 1]",
             self.learning_rate
+        );
+        anyhow::ensure!(
+            self.workers <= MAX_WORKERS,
+            "{} workers are more than {MAX_WORKERS}",
+            self.workers
+        );
+        anyhow::ensure!(
+            self.loader_memory > 0,
+            "the loader needs memory for at least one batch"
         );
         Ok(())
     }

@@ -59,15 +59,24 @@ impl Segmenter {
     }
 }
 
+/// Whether this version trains such a network.
+///
+/// # Errors
+/// A sentence with the cure.
+pub fn check_architecture(architecture: Architecture) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        architecture == Architecture::Plain,
+        "the plan is for a residual encoder, which can be planned but not yet trained; choose --preset plain or cpu"
+    );
+    Ok(())
+}
+
 /// The network that a plan describes.
 ///
 /// # Errors
 /// When this version has no such network.
 pub fn network_config(plan: &Plan) -> anyhow::Result<UNetConfig> {
-    anyhow::ensure!(
-        plan.architecture == Architecture::Plain,
-        "the plan is for a residual encoder, which can be planned but not yet trained; choose --preset plain or cpu"
-    );
+    check_architecture(plan.architecture)?;
     let blocks: Vec<usize> = plan.stages.iter().map(|stage| stage.blocks).collect();
     anyhow::ensure!(
         blocks.windows(2).all(|pair| pair[0] == pair[1]),

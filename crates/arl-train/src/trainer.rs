@@ -105,8 +105,8 @@ pub fn train(
                 mirror_axes: plan.mirror_axes.clone(),
             },
             seed: config.seed,
-            workers: 1,
-            queue_batches: 3,
+            workers: config.workers,
+            memory: config.loader_memory,
         },
     )?;
     let validation = validation_patches(

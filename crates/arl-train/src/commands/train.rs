@@ -14,10 +14,9 @@ use super::{CaseProgress, plan};
 use crate::checkpoints::last_complete;
 use crate::cli::TrainArguments;
 use crate::config::{DeviceChoice, TrainConfig, read_json, write_json};
-use crate::network::network_config;
 use crate::planning::Planning;
 use crate::run::Run;
-use crate::{device, trainer};
+use crate::{device, network, trainer};
 
 /// Plans, preprocesses and trains.
 pub fn run(arguments: &TrainArguments) -> anyhow::Result<ExitCode> {
@@ -49,6 +48,8 @@ fn start(arguments: &TrainArguments, dataset: &Dataset) -> anyhow::Result<()> {
     let cpu = found.kind == "cpu";
     let config = TrainConfig::new(arguments, cpu)?;
     let options = config.planning.options(cpu);
+    // Before every case is read, which takes minutes.
+    network::check_architecture(options.preset.architecture())?;
     let ids: Vec<String> = dataset
         .training
         .iter()
@@ -67,7 +68,7 @@ fn start(arguments: &TrainArguments, dataset: &Dataset) -> anyhow::Result<()> {
         Some(path) => Plan::load(path)?,
         None => Plan::new(dataset, &fingerprint, &options)?,
     };
-    network_config(&plan)?;
+    network::network_config(&plan)?;
     let run = Run::create(&arguments.out, arguments.force)?;
     write_json(&run.fingerprint(), &fingerprint)?;
     write_json(&run.plan(), &plan)?;
@@ -105,12 +106,16 @@ fn resume(arguments: &TrainArguments, dataset: &Dataset) -> anyhow::Result<()> {
         || arguments.steps_per_epoch.is_some();
     anyhow::ensure!(
         !other,
-        "--resume goes on with the run's own configuration; only --epochs, --minutes and --device may be given with it"
+        "--resume goes on with the run's own configuration; only --epochs, --minutes, --device, --workers and \
+         --loader-memory may be given with it"
     );
     if arguments.epochs.is_some() || arguments.minutes.is_some() {
         (config.epochs, config.minutes) = (arguments.epochs, arguments.minutes);
-        write_json(&run.config(), &config)?;
     }
+    config.workers = arguments.workers.unwrap_or(config.workers);
+    config.loader_memory = arguments.loader_memory.unwrap_or(config.loader_memory);
+    config.validate()?;
+    write_json(&run.config(), &config)?;
     let (device, _) = device::open(arguments.device.unwrap_or(config.device))?;
     let ids: Vec<String> = dataset
         .training
