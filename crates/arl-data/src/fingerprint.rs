@@ -173,10 +173,10 @@ fn foreground(
 ) -> Vec<Vec<f32>> {
     let [d, h, w] = bounds.map(|[start, end]| start..end);
     let inside = ndarray::s![d, h, w];
-    let labels = labels.data.slice(inside.clone());
+    let labels = labels.data.slice(inside);
     let images: Vec<_> = images
         .iter()
-        .map(|image| image.data.slice(inside.clone()))
+        .map(|image| image.data.slice(inside))
         .collect();
     let mut left = labels.iter().filter(|&&label| label > 0).count();
     let mut wanted = left.min(kept);

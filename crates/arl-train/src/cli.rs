@@ -204,6 +204,13 @@ pub struct TrainArguments {
     /// Write a picture (PNG) of the first patches that would be trained on, and end before training; --resume trains
     #[arg(long, value_name = "FILE")]
     pub preview: Option<PathBuf>,
+    /// Threads that make batches, 0 for none beside the training; the batches are the same for any number [default: 1 on
+    /// a CPU, on a GPU one less than the cores, at most 12]
+    #[arg(long)]
+    pub workers: Option<usize>,
+    /// Memory for batches that are made ahead, such as 1GB or 500MB [default: 1GB]
+    #[arg(long, value_name = "BYTES", value_parser = bytes::parse)]
+    pub loader_memory: Option<u64>,
     /// What the data should not decide.
     #[command(flatten)]
     pub planning: Planning,

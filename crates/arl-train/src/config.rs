@@ -17,6 +17,20 @@ use crate::budget::Length;
 use crate::cli::TrainArguments;
 use crate::planning::Planning;
 
+/// Bytes for batches that are made ahead, unless told otherwise.
+const LOADER_MEMORY: u64 = 1_000_000_000;
+const MAX_WORKERS: usize = 1024;
+
+/// Threads that make batches, unless told otherwise: one beside a training that needs the cores itself, else all cores
+/// but one, and at most twelve, as in nnU-Net.
+fn default_workers(cpu: bool) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    match cpu {
+        true => 1,
+        false => cores.saturating_sub(1).clamp(1, 12),
+    }
+}
+
 /// Which kind of device to compute on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -138,6 +152,10 @@ pub struct TrainConfig {
     /// Number format of cached intensities.
     #[serde(default)]
     pub cache_dtype: CacheDtype,
+    /// Threads that make batches; they change none.
+    pub workers: usize,
+    /// Bytes for batches that are made ahead.
+    pub loader_memory: u64,
 }
 
 /// What a config file given with `--config` may hold: any part of [`TrainConfig`].
@@ -165,6 +183,8 @@ struct PartialConfig {
     planning: Planning,
     cache: Option<PathBuf>,
     cache_dtype: Option<CacheDtype>,
+    workers: Option<usize>,
+    loader_memory: Option<u64>,
 }
 
 impl PartialConfig {
@@ -251,12 +271,16 @@ impl TrainConfig {
             },
             cache: arguments.cache.clone().or(file.cache),
             cache_dtype: (arguments.cache_dtype.or(file.cache_dtype)).unwrap_or_default(),
+            workers: (arguments.workers.or(file.workers)).unwrap_or_else(|| default_workers(cpu)),
+            loader_memory: (arguments.loader_memory.or(file.loader_memory))
+                .unwrap_or(LOADER_MEMORY),
         };
         config.validate()?;
         Ok(config)
     }
 
-    fn validate(&self) -> anyhow::Result<()> {
+    /// Whether the numbers make sense; a run's own configuration can have been edited.
+    pub fn validate(&self) -> anyhow::Result<()> {
         let positive = |minutes: f64| minutes.is_finite() && minutes > 0.0;
         anyhow::ensure!(
             self.region_size > 0,
@@ -272,6 +296,15 @@ impl TrainConfig {
             self.learning_rate > 0.0 && self.learning_rate <= 1.0,
             "the learning rate {} is not in (0, 1]",
             self.learning_rate
+        );
+        anyhow::ensure!(
+            self.workers <= MAX_WORKERS,
+            "{} workers are more than {MAX_WORKERS}",
+            self.workers
+        );
+        anyhow::ensure!(
+            self.loader_memory > 0,
+            "the loader needs memory for at least one batch"
         );
         Ok(())
     }

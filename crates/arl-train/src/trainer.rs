@@ -85,7 +85,7 @@ pub fn train(
     })
     .context("listening for Ctrl-C")?;
 
-    let loader = patches(config, plan, &cache, split, 1)?;
+    let loader = patches(config, plan, &cache, split, config.workers)?;
     let validation = validation_patches(
         &cache,
         &indices(&cache, &split.validation),
@@ -171,7 +171,7 @@ pub fn patches(
             spacing: plan.target_spacing,
             seed: config.seed,
             workers,
-            queue_batches: 3,
+            memory: config.loader_memory,
         },
     )?)
 }

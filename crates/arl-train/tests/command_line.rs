@@ -56,15 +56,22 @@ fn a_run_trains_predicts_on_the_input_grid_and_is_scored() {
     let dataset = cohort(directory.path());
     let (run, out) = (directory.path().join("run"), directory.path().join("out"));
     let words = ["--epochs", "1", "--steps-per-epoch", "2", "--device", "cpu"];
-    assert_success(&arl(&[
+    let loader = ["--workers", "2", "--loader-memory", "50MB", "--batch", "2"];
+    let trained = arl(&[
         &["train", text(&dataset), "--out", text(&run)],
         &words[..],
+        &loader[..],
     ]
-    .concat()));
+    .concat());
+    assert_success(&trained);
+    let message = String::from_utf8_lossy(&trained.stderr);
+    assert!(message.contains("data wait"), "{message}");
     let log = fs::read_to_string(run.join("log.jsonl")).unwrap();
     let entry: serde_json::Value = serde_json::from_str(log.lines().next().unwrap()).unwrap();
     assert_eq!(entry["epoch"], 1);
     assert!(entry["loss"].as_f64().unwrap() > 0.0);
+    let wait = entry["data_wait_percent"].as_f64().unwrap();
+    assert!((0.0..=100.0).contains(&wait), "{wait}");
     let images = dataset.join("imagesTs");
     assert_success(&arl(&[
         "predict",
@@ -103,6 +110,12 @@ fn a_run_trains_predicts_on_the_input_grid_and_is_scored() {
         config.contains("\"region_reduction\": \"present\""),
         "{config}"
     );
+    let saved: serde_json::Value = serde_json::from_str(&config).unwrap();
+    assert_eq!(saved["workers"], 2);
+    assert_eq!(saved["loader_memory"], 50_000_000);
+    assert_eq!(saved["planning"]["batch"], 2);
+    let plan = fs::read_to_string(run.join("plan.json")).unwrap();
+    assert!(plan.contains("\"batch_size\": 2"), "{plan}");
     // What exists is not overwritten.
     let again = arl(&[
         "predict",
@@ -137,6 +150,61 @@ fn a_run_trains_predicts_on_the_input_grid_and_is_scored() {
     )
     .unwrap();
     assert_one_line(&arl(&words), &["0.0.1", "train anew"]);
+}
+
+#[test]
+fn a_plan_follows_its_options_and_a_wrong_one_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let dataset = cohort(directory.path());
+    let plan = |words: &[&str]| {
+        let output = arl(&[&["plan", text(&dataset), "--device", "cpu"], words].concat());
+        let plan = serde_json::from_slice::<serde_json::Value>(&output.stdout);
+        (output, plan.unwrap_or_default())
+    };
+    let (_, small) = plan(&["--json"]);
+    assert_eq!(small["architecture"], "plain");
+    assert_eq!(small["stem_stride"], serde_json::json!([2, 2, 2]));
+    let (_, residual) = plan(&["--preset", "resenc-l", "--memory", "12GB", "--json"]);
+    assert_eq!(residual["architecture"], "residual_encoder");
+    assert_eq!(residual["stages"][1]["blocks"], 3);
+    let (_, asked) = plan(&[
+        "--patch",
+        "30,40,41",
+        "--spacing",
+        "4,4,4",
+        "--batch",
+        "3",
+        "--json",
+    ]);
+    assert_eq!(asked["target_spacing"], serde_json::json!([4.0, 4.0, 4.0]));
+    assert_eq!(asked["batch_size"], 3);
+    let words = plan(&["--preset", "plain"]).0.stdout;
+    let words = String::from_utf8_lossy(&words);
+    assert!(
+        words.contains("plain U-Net") && words.contains("GB"),
+        "{words}"
+    );
+    assert_one_line(&plan(&["--memory", "8GB"]).0, &["cpu", "no memory budget"]);
+    assert_one_line(&plan(&["--preset", "plain", "--memory", "1kB"]).0, &["GB"]);
+
+    // A residual encoder is refused before anything is written, and so is a plan with a misspelt field.
+    let run = directory.path().join("run");
+    let train = [
+        "train",
+        text(&dataset),
+        "--out",
+        text(&run),
+        "--device",
+        "cpu",
+    ];
+    let residual = arl(&[&train[..], &["--preset", "resenc-m"]].concat());
+    assert_one_line(&residual, &["residual encoder", "--preset plain"]);
+    let file = directory.path().join("plan.json");
+    let misspelt = small.to_string().replace("batch_size", "bach_size");
+    fs::write(&file, misspelt).unwrap();
+    let misspelt = arl(&[&train[..], &["--plan", text(&file)]].concat());
+    assert_one_line(&misspelt, &["plan.json", "bach_size"]);
+    assert!(!run.exists());
 }
 
 #[test]

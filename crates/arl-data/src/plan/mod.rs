@@ -122,7 +122,7 @@ pub struct Plan {
     /// Axes (0 = D, 1 = H, 2 = W) along which patches are mirrored at random.
     pub mirror_axes: Vec<usize>,
     /// Share of the patches that are centred on a foreground voxel, 0 to 1.
-    pub foreground_fraction: f32,
+    pub foreground_fraction: f64,
     /// A coarser training that is worth having beside this one; see [`Plan::at_low_resolution`].
     pub low_resolution: Option<LowResolution>,
     /// Why each decision was taken, a sentence each.
@@ -223,10 +223,10 @@ impl Plan {
         (longest as f64 > spacing::ANISOTROPY * self.patch_size[axis] as f64).then_some(axis)
     }
 
-    /// What decides the size of the feature maps.
-    #[cfg(test)]
-    fn network(&self) -> memory::Network<'_> {
-        memory::Network {
+    /// Elements of all feature maps of one patch, by which nnU-Net estimates the memory of a training: about 560 million
+    /// for 8 GB and two patches of a plain network.
+    pub fn feature_map_elements(&self) -> u64 {
+        let network = memory::Network {
             architecture: self.architecture,
             stages: &self.stages,
             decoder_convolutions: self.decoder_convolutions,
@@ -236,7 +236,8 @@ impl Plan {
                 self.regions.len(),
                 self.ignore_label,
             ),
-        }
+        };
+        network.feature_map_elements(self.patch_size, false)
     }
 
     /// The plan of the coarser training, if there is one.

@@ -103,6 +103,11 @@ impl Preset {
         }
     }
 
+    /// The kind of network that it plans.
+    pub fn architecture(self) -> Architecture {
+        self.rules().architecture
+    }
+
     pub(super) fn rules(self) -> Rules {
         let nnunet = |elements: f64, gigabytes: u64| Budget::Memory {
             elements,
@@ -182,7 +187,7 @@ pub(super) struct Rules {
     pub max_features: usize,
     /// Stride of the first convolution along the axes that are not coarse.
     pub stem_stride: usize,
-    pub foreground_fraction: f32,
+    pub foreground_fraction: f64,
     /// A batch has at most this share of the dataset's voxels, so that no step sees too much of it.
     pub max_dataset_share: f64,
     pub budget: Budget,

@@ -213,11 +213,10 @@ fn published_networks_of_nnunet_come_out() {
 
 #[test]
 fn the_estimate_of_memory_is_nnunets() {
-    let elements = |plan: &Plan| plan.network().feature_map_elements(plan.patch_size, false);
     let brain = uniform([1.0; 3], [138, 169, 138], 4, 100, plain());
-    assert_eq!(elements(&brain), 454_893_568);
+    assert_eq!(brain.feature_map_elements(), 454_893_568);
     let hippocampus = uniform([1.0; 3], [36, 50, 35], 3, 260, plain());
-    assert_eq!(elements(&hippocampus), 19_174_400);
+    assert_eq!(hippocampus.feature_map_elements(), 19_174_400);
 }
 
 #[derive(Deserialize)]
@@ -579,7 +578,7 @@ fn contradictions_are_named_with_their_numbers() {
             "the foreground fraction -0.1 is not in 0..=1",
         ),
         (
-            |p| p.foreground_fraction = f32::NAN,
+            |p| p.foreground_fraction = f64::NAN,
             "the foreground fraction NaN is not in 0..=1",
         ),
         (

@@ -254,7 +254,7 @@ impl Resolution<'_> {
                     .checked_mul(*stride)
                     .filter(|&product| product <= patch[axis])
             });
-            if product.is_none_or(|product| patch[axis] % product != 0) {
+            if product.is_none_or(|product| !patch[axis].is_multiple_of(product)) {
                 return Err(format!(
                     "the patch {patch:?} does not divide along axis {axis} by the strides there: stem {stem}, stages \
                      {strides:?}"

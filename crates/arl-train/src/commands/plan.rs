@@ -70,6 +70,10 @@ fn describe(plan: &Plan) {
             stage.features, stage.kernel, stage.stride, stage.blocks
         );
     }
+    println!(
+        "feature maps     {:.1} million elements for each patch",
+        plan.feature_map_elements() as f64 / 1e6
+    );
     if let Some(low) = &plan.low_resolution {
         println!(
             "low resolution   {:.3?} mm, median shape {:?}, patch {:?}, batch of {}",

@@ -114,12 +114,16 @@ fn resume(arguments: &TrainArguments) -> anyhow::Result<()> {
         || arguments.steps_per_epoch.is_some();
     anyhow::ensure!(
         !other,
-        "--resume goes on with the run's own configuration; only --epochs, --minutes, --device and --preview (and then --augment) may be given with it"
+        "--resume goes on with the run's own configuration; only --epochs, --minutes, --device, --workers, --loader-memory \
+         and --preview (and then --augment) may be given with it"
     );
     if arguments.epochs.is_some() || arguments.minutes.is_some() {
         (config.epochs, config.minutes) = (arguments.epochs, arguments.minutes);
-        write_json(&run.config(), &config)?;
     }
+    config.workers = arguments.workers.unwrap_or(config.workers);
+    config.loader_memory = arguments.loader_memory.unwrap_or(config.loader_memory);
+    config.validate()?;
+    write_json(&run.config(), &config)?;
     let (device, _) = device::open(arguments.device.unwrap_or(config.device))?;
     let dataset = &Dataset::open_with(&arguments.dataset, &config.reading())?;
     check_fit(&plan, dataset)?;
