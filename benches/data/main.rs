@@ -4,13 +4,23 @@
 //! and, for the peers, a Python script of the same name, run by the Python of the environment variable `PYTHON` (else
 //! `python3`). A peer that isn't installed there is reported as missing.
 
+mod augmentation;
+mod loading;
+mod patches;
 mod peer;
+mod resampling;
 mod surface;
 
 /// A topic's name and what runs it.
 type Topic = (&'static str, fn());
 
-const TOPICS: &[Topic] = &[("surface", surface::run)];
+const TOPICS: &[Topic] = &[
+    ("loading", loading::run),
+    ("resampling", resampling::run),
+    ("patches", patches::run),
+    ("augmentation", augmentation::run),
+    ("surface", surface::run),
+];
 
 fn main() {
     // Cargo adds `--bench`.

@@ -2,7 +2,7 @@
 //!
 //! Every sample has its own random generator, seeded by where it stands (seed, epoch, step, place in the batch), and
 //! batches are handed out in order. So a run sees the same batches whatever the number of threads, and a resumed
-//! run goes on with those that it would have seen.
+//! run goes on with those that it would have seen, also in the middle of an epoch ([`LoaderState`]).
 
 mod batch;
 mod workers;
@@ -11,11 +11,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use ndarray::{Array3, Array4};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use serde::{Deserialize, Serialize};
 
-use crate::augment::AugmentConfig;
-use crate::cache::Cache;
+use crate::augment::{Augmentation, PatchSource};
+use crate::cache::{Cache, CachedCase};
 use crate::sampler::PatchSampler;
 use crate::{DataError, Result};
 pub use batch::Batch;
@@ -34,15 +36,31 @@ pub struct LoaderConfig {
     /// Batches per epoch.
     pub steps_per_epoch: usize,
     /// The share of patches forced to contain foreground; see [`PatchSampler`].
-    pub foreground_fraction: f32,
+    pub foreground_fraction: f64,
     /// What is done to each patch.
-    pub augment: AugmentConfig,
+    pub augment: Augmentation,
+    /// Distance between the cases' voxels along `[D, H, W]` in mm.
+    pub spacing: [f64; 3],
     /// Seed of everything random here.
     pub seed: u64,
     /// Background threads; 0 makes each batch when it is asked for.
     pub workers: usize,
-    /// Finished batches kept waiting, rounded up to a multiple of `workers`; each worker holds one more in the making.
-    pub queue_batches: usize,
+    /// Bytes for batches ahead of the consumer: those finished and waiting, and those in the making. As many as fit, but at
+    /// least one; see [`PatchLoader::batch_bytes`]. Not counted: what a worker needs to make a patch (about the patch
+    /// once more), and pages of the cache's files, which the operating system takes back when it needs them.
+    pub memory: u64,
+}
+
+/// Where a loader stands: the next batch is that of `step` in `epoch`. All that is random follows from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LoaderState {
+    /// [`LoaderConfig::seed`].
+    pub seed: u64,
+    /// The epoch, as given to [`PatchLoader::epoch`].
+    pub epoch: usize,
+    /// The step within the epoch, from 0.
+    pub step: usize,
 }
 
 /// Draws training batches from a cache.
@@ -65,7 +83,8 @@ impl PatchLoader {
     /// A loader over the cases at these indices of [`Cache::cases`].
     ///
     /// # Errors
-    /// No case, an index past the end, cases that differ in their number of channels, an empty patch or batch.
+    /// No case, an index past the end, cases that differ in their number of channels, an empty patch or batch, an
+    /// augmentation with a parameter out of its bounds.
     pub fn new(cache: Arc<Cache>, cases: Vec<usize>, config: LoaderConfig) -> Result<Self> {
         check_cases(&cache, &cases, config.patch_size)?;
         if config.batch_size == 0 {
@@ -75,6 +94,13 @@ impl PatchLoader {
                 "set it to 1 or more",
             ));
         }
+        let augment = config
+            .augment
+            .validate_for(config.patch_size, config.spacing);
+        augment.map_err(|error| {
+            let cure = "correct the augmentation";
+            DataError::invalid(cache.directory(), error.to_string(), cure)
+        })?;
         let sampler = PatchSampler {
             patch_size: config.patch_size,
             foreground_fraction: config.foreground_fraction,
@@ -94,15 +120,70 @@ impl PatchLoader {
     ///
     /// An item is an error, and the last one, when a case could not be turned into a patch; it names the case.
     pub fn epoch(&self, epoch: usize) -> EpochIter {
+        self.start(LoaderState {
+            seed: self.source.config.seed,
+            epoch,
+            step: 0,
+        })
+    }
+
+    /// The rest of an epoch from a state that [`EpochIter::state`] gave: the batches that were left there, bit by bit.
+    ///
+    /// # Errors
+    /// The state is of another seed, or past the end of the epoch.
+    pub fn epoch_from(&self, state: LoaderState) -> Result<EpochIter> {
+        let config = &self.source.config;
+        let problem = if state.seed != config.seed {
+            format!(
+                "the state to go on from has seed {}, the loader has {}",
+                state.seed, config.seed
+            )
+        } else if state.step > config.steps_per_epoch {
+            format!(
+                "the state to go on from is at step {}, an epoch has {}",
+                state.step, config.steps_per_epoch
+            )
+        } else {
+            return Ok(self.start(state));
+        };
+        let directory = self.source.cache.directory();
+        Err(DataError::invalid(
+            directory,
+            problem,
+            "go on with the configuration that the state is from",
+        ))
+    }
+
+    fn start(&self, state: LoaderState) -> EpochIter {
         let source = self.source.clone();
         let config = &self.source.config;
+        let ahead = (config.memory / self.batch_bytes().max(1)).max(1);
         EpochIter::start(
+            state,
             config.steps_per_epoch,
             config.workers,
-            config.queue_batches,
+            usize::try_from(ahead).unwrap_or(usize::MAX),
             self.waited_ns.clone(),
-            Arc::new(move |step, stop: &AtomicBool| source.batch(epoch, step, stop)),
+            Arc::new(move |step, stop: &AtomicBool| source.batch(state.epoch, step, stop)),
         )
+    }
+
+    /// Bytes of the images and labels of a batch.
+    pub fn batch_bytes(&self) -> u64 {
+        let Source {
+            cache,
+            cases,
+            config,
+            ..
+        } = &*self.source;
+        let channels = cache.cases()[cases[0]].channels as u64;
+        let voxels = config
+            .patch_size
+            .iter()
+            .fold(config.batch_size as u64, |n, &edge| {
+                n.saturating_mul(edge as u64)
+            });
+        voxels.saturating_mul(channels * size_of::<f32>() as u64 + size_of::<i32>() as u64)
     }
 
     /// How long the consumer has waited for batches since this loader was made, over all epochs.
@@ -130,9 +211,14 @@ impl Source {
                 let foreground = self
                     .sampler
                     .forces_foreground(index, config.batch_size, &mut rng);
-                let start = self.sampler.start(case, foreground, &mut rng);
-                let (mut image, mut labels) = case.read_patch(start, config.patch_size, OUTSIDE);
-                config.augment.apply(&mut image, &mut labels, &mut rng);
+                let start = self.sampler.start(case, foreground, &mut rng)?;
+                let (image, labels) = config.augment.patch(
+                    &Patches(case),
+                    start,
+                    config.patch_size,
+                    config.spacing,
+                    &mut rng,
+                )?;
                 batch.push(&case.id, &image, &labels)
             });
             if let Err(error) = pushed {
@@ -140,6 +226,19 @@ impl Source {
             }
         }
         Some(Ok(batch))
+    }
+}
+
+/// A case as augmentation reads it.
+struct Patches<'a>(&'a CachedCase);
+
+impl PatchSource for Patches<'_> {
+    fn channels(&self) -> usize {
+        self.0.channels
+    }
+
+    fn read(&self, start: [i64; 3], size: [usize; 3]) -> Result<(Array4<f32>, Array3<u16>)> {
+        self.0.read_patch(start, size, OUTSIDE)
     }
 }
 
@@ -166,8 +265,8 @@ pub fn validation_patches(
             // No epoch has this number, so no training patch shares its generator.
             let mut rng = sample_rng([seed, u64::MAX, patch as u64, 0]);
             let case = &cache.cases()[cases[patch % cases.len()]];
-            let start = sampler.start(case, true, &mut rng);
-            let (image, labels) = case.read_patch(start, patch_size, OUTSIDE);
+            let start = sampler.start(case, true, &mut rng)?;
+            let (image, labels) = case.read_patch(start, patch_size, OUTSIDE)?;
             let mut batch = Batch::with_capacity(1, case.channels, patch_size);
             batch.push(&case.id, &image, &labels)?;
             Ok(batch)

@@ -65,13 +65,8 @@ pub fn write(path: &Path, image: &Volume<f32>, maps: &[&Volume<u16>]) -> anyhow:
                 } else {
                     maps[panel - 1].data[[slice, row, column]]
                 };
-                let rgb = if label == 0 {
-                    [grey; 3]
-                } else {
-                    colour(label).map(|c| 0.45 * grey + 0.55 * c)
-                };
                 let start = (y * total + panel * (width + GAP) + x) * 3;
-                pixels[start..start + 3].copy_from_slice(&rgb.map(|c| c as u8));
+                pixels[start..start + 3].copy_from_slice(&blend(grey, label));
             }
         }
     }
@@ -88,6 +83,15 @@ fn window(image: &Volume<f32>) -> [f32; 2] {
     }
 }
 
+/// A grey value from 0 to 255 with the colour of its label over it; background has none.
+pub fn blend(grey: f32, label: u16) -> [u8; 3] {
+    let rgb = match label {
+        0 => [grey; 3],
+        _ => colour(label).map(|c| 0.45 * grey + 0.55 * c),
+    };
+    rgb.map(|c| c as u8)
+}
+
 /// A colour per label: hues a golden angle apart, so that neighbouring numbers look different.
 fn colour(label: u16) -> [f32; 3] {
     let hue = (f32::from(label) * 137.508) % 360.0 / 60.0;
@@ -95,7 +99,8 @@ fn colour(label: u16) -> [f32; 3] {
         .map(|shift| 255.0 * (((hue + shift) % 6.0 - 3.0).abs() - 1.0).clamp(0.0, 1.0))
 }
 
-fn save(path: &Path, pixels: &[u8], width: usize, height: usize) -> anyhow::Result<()> {
+/// Writes `[height, width, 3]` bytes as a PNG, whole or not at all.
+pub fn save(path: &Path, pixels: &[u8], width: usize, height: usize) -> anyhow::Result<()> {
     let mut png = Vec::new();
     let mut encoder = png::Encoder::new(&mut png, u32::try_from(width)?, u32::try_from(height)?);
     encoder.set_color(png::ColorType::Rgb);

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use arl_data::augment::AugmentConfig;
 use arl_data::cache::Cache;
 use arl_data::loader::{LoaderConfig, PatchLoader, validation_patches};
 use arl_data::plan::Plan;
@@ -31,8 +30,6 @@ use crate::schedule::PolynomialSchedule;
 /// Patches that every epoch is validated on.
 const VALIDATION_PATCHES: usize = 2;
 const WEIGHT_DECAY: f32 = 1e-2;
-/// Folds of the split.
-pub const FOLDS: usize = 5;
 
 /// Ends a training when its budget is spent, after the epoch's checkpoint was written.
 #[derive(Clone)]
@@ -57,15 +54,12 @@ pub fn train(
     device: &Device,
     resume: Option<Manifest>,
 ) -> anyhow::Result<()> {
-    let network = network_config(plan);
-    network
-        .check_patch(plan.patch_size)
-        .context("the plan's patch")?;
+    let network = network_config(plan)?;
     // Parameters drawn on a device without gradients would not ask for any later.
     let training_device = device.clone().autodiff();
     let network = network.init_seeded(&training_device, config.seed)?;
-    let loss = DeepSupervision::new(&config.loss_config(plan.patch_size, plan.ignore_label));
-    let segmenter = Segmenter::new(network, loss);
+    let loss = DeepSupervision::new(&config.loss_config(plan)?);
+    let segmenter = Segmenter::new(network, loss, plan);
 
     let (epochs_done, steps, seconds) = resume
         .as_ref()
@@ -91,30 +85,10 @@ pub fn train(
     })
     .context("listening for Ctrl-C")?;
 
-    let indices = |ids: &[String]| -> Vec<usize> {
-        let position = |id: &String| cache.cases().iter().position(|case| case.id == *id);
-        ids.iter().filter_map(position).collect()
-    };
-    let loader = PatchLoader::new(
-        cache.clone(),
-        indices(&split.train),
-        LoaderConfig {
-            patch_size: plan.patch_size,
-            batch_size: plan.batch_size,
-            steps_per_epoch: config.steps_per_epoch,
-            foreground_fraction: plan.foreground_fraction,
-            augment: AugmentConfig {
-                preset: config.augment,
-                mirror_axes: plan.mirror_axes.clone(),
-            },
-            seed: config.seed,
-            workers: 1,
-            queue_batches: 3,
-        },
-    )?;
+    let loader = patches(config, plan, &cache, split, config.workers)?;
     let validation = validation_patches(
         &cache,
-        &indices(&split.validation),
+        &indices(&cache, &split.validation),
         plan.patch_size,
         VALIDATION_PATCHES,
         config.seed,
@@ -175,4 +149,35 @@ pub fn train(
         anyhow::bail!("training stopped: {reason}{cure}");
     }
     Ok(())
+}
+
+/// The patches that are trained on.
+pub fn patches(
+    config: &TrainConfig,
+    plan: &Plan,
+    cache: &Arc<Cache>,
+    split: &Split,
+    workers: usize,
+) -> anyhow::Result<PatchLoader> {
+    Ok(PatchLoader::new(
+        cache.clone(),
+        indices(cache, &split.train),
+        LoaderConfig {
+            patch_size: plan.patch_size,
+            batch_size: plan.batch_size,
+            steps_per_epoch: config.steps_per_epoch,
+            foreground_fraction: plan.foreground_fraction,
+            augment: config.augment.transforms(plan),
+            spacing: plan.target_spacing,
+            seed: config.seed,
+            workers,
+            memory: config.loader_memory,
+        },
+    )?)
+}
+
+/// Where these cases are in the cache.
+fn indices(cache: &Cache, ids: &[String]) -> Vec<usize> {
+    let position = |id: &String| cache.cases().iter().position(|case| case.id == *id);
+    ids.iter().filter_map(position).collect()
 }

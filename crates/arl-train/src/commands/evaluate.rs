@@ -8,10 +8,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use arl_data::Volume;
-use arl_data::dataset::find_images;
+use arl_data::dataset::{check_placement, find_images};
+use arl_data::formats::read_labels;
 use arl_data::metrics::{CaseScores, Metric, Scores, Structure, Summary, score, summarise};
-use arl_data::nifti::read_labels;
+use arl_data::{LabelRemap, Volume};
 
 use super::CaseProgress;
 use crate::cli::EvaluateArguments;
@@ -21,6 +21,10 @@ pub use structures::Tolerances;
 
 /// Scores a folder of predictions.
 pub fn run(arguments: &EvaluateArguments) -> anyhow::Result<ExitCode> {
+    anyhow::ensure!(
+        arguments.remap_labels != Some(LabelRemap::Auto),
+        "--remap-labels auto numbers the values of a dataset; give the pairs that the run's config.json holds"
+    );
     let mut structures = Structures::declared(&arguments.reference, arguments.tolerance.clone())?;
     let summary = evaluate(arguments, &mut structures)?;
     let out = arguments
@@ -48,7 +52,7 @@ fn evaluate(arguments: &EvaluateArguments, structures: &mut Structures) -> anyho
     let progress = CaseProgress::new("scoring cases");
     let mut cases = Vec::new();
     // The next case is read while this one is scored, so that two cases at a time are in memory.
-    let mut next = pairs.first().map(read);
+    let mut next = pairs.first().map(|pair| read(pair, arguments));
     for index in 0..pairs.len() {
         let Some(volumes) = next.take() else { break };
         let (prediction, reference) = volumes?;
@@ -56,7 +60,7 @@ fn evaluate(arguments: &EvaluateArguments, structures: &mut Structures) -> anyho
         structures.add_labels_of(&reference.data);
         let (case, following) = rayon::join(
             || score_case(&prediction, &reference, structures, &arguments.metrics),
-            || pairs.get(index + 1).map(read),
+            || pairs.get(index + 1).map(|pair| read(pair, arguments)),
         );
         cases.push(case?);
         next = following;
@@ -96,19 +100,22 @@ fn pairs(arguments: &EvaluateArguments) -> anyhow::Result<Vec<Pair>> {
         .collect()
 }
 
-fn read(pair: &Pair) -> anyhow::Result<(Volume<u16>, Volume<u16>)> {
+fn read(pair: &Pair, arguments: &EvaluateArguments) -> anyhow::Result<(Volume<u16>, Volume<u16>)> {
     let (prediction, reference) = rayon::join(
         || read_labels(&pair.prediction),
         || read_labels(&pair.reference),
     );
-    let (prediction, reference) = (prediction?, reference?);
-    if let Err(difference) = prediction.geometry.same_size(&reference.geometry) {
-        anyhow::bail!(
-            "{}: is not on the grid of {}: {difference}; predict the case again",
-            pair.prediction.display(),
-            pair.reference.display()
-        );
+    let (prediction, mut reference) = (prediction?, reference?);
+    if let Some(remap) = &arguments.remap_labels {
+        remap.apply(&mut reference.data);
     }
+    check_placement(
+        &pair.prediction,
+        &prediction.geometry,
+        &pair.reference,
+        &reference.geometry,
+        arguments.ignore_geometry,
+    )?;
     Ok((prediction, reference))
 }
 
