@@ -163,7 +163,7 @@ fn a_plan_follows_its_options_and_a_wrong_one_is_refused() {
     };
     let (_, small) = plan(&["--json"]);
     assert_eq!(small["architecture"], "plain");
-    assert_eq!(small["stem_stride"], serde_json::json!([2, 2, 2]));
+    assert_eq!(small["stem_stride"], serde_json::json!([1, 2, 2]));
     let (_, residual) = plan(&["--preset", "resenc-l", "--memory", "12GB", "--json"]);
     assert_eq!(residual["architecture"], "residual_encoder");
     assert_eq!(residual["stages"][1]["blocks"], 3);
@@ -187,7 +187,7 @@ fn a_plan_follows_its_options_and_a_wrong_one_is_refused() {
     assert_one_line(&plan(&["--memory", "8GB"]).0, &["cpu", "no memory budget"]);
     assert_one_line(&plan(&["--preset", "plain", "--memory", "1kB"]).0, &["GB"]);
 
-    // A residual encoder is refused before anything is written, and so is a plan with a misspelt field.
+    // A plan with a misspelt field is refused before anything is written; one for a residual encoder trains.
     let run = directory.path().join("run");
     let train = [
         "train",
@@ -197,14 +197,24 @@ fn a_plan_follows_its_options_and_a_wrong_one_is_refused() {
         "--device",
         "cpu",
     ];
-    let residual = arl(&[&train[..], &["--preset", "resenc-m"]].concat());
-    assert_one_line(&residual, &["residual encoder", "--preset plain"]);
     let file = directory.path().join("plan.json");
     let misspelt = small.to_string().replace("batch_size", "bach_size");
     fs::write(&file, misspelt).unwrap();
     let misspelt = arl(&[&train[..], &["--plan", text(&file)]].concat());
     assert_one_line(&misspelt, &["plan.json", "bach_size"]);
     assert!(!run.exists());
+    let mut residual = small;
+    residual["architecture"] = "residual_encoder".into();
+    fs::write(&file, residual.to_string()).unwrap();
+    let words = [
+        "--plan",
+        text(&file),
+        "--epochs",
+        "1",
+        "--steps-per-epoch",
+        "1",
+    ];
+    assert_success(&arl(&[&train[..], &words].concat()));
 }
 
 #[test]
@@ -372,8 +382,8 @@ fn a_killed_preprocessing_keeps_its_finished_cases() {
         text(&cache),
         "--plan",
         text(&plan),
-        "--memory",
-        "0.001",
+        "--ram",
+        "1MB",
     ];
     let mut preprocessing = Command::new(env!("CARGO_BIN_EXE_arl"))
         .args(words)
