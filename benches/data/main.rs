@@ -5,12 +5,22 @@
 //! `python3`). A peer that isn't installed there is reported as missing.
 
 mod augmentation;
+mod loading;
+mod patches;
 mod peer;
+mod resampling;
+mod surface;
 
 /// A topic's name and what runs it.
 type Topic = (&'static str, fn());
 
-const TOPICS: &[Topic] = &[("augmentation", augmentation::run)];
+const TOPICS: &[Topic] = &[
+    ("loading", loading::run),
+    ("resampling", resampling::run),
+    ("patches", patches::run),
+    ("augmentation", augmentation::run),
+    ("surface", surface::run),
+];
 
 fn main() {
     // Cargo adds `--bench`.

@@ -1,21 +1,21 @@
 //! Every fault of a dataset in one run: each with its file and its cure.
 //!
-//! What is an error here is refused by [`Dataset::open`] or [`Dataset::read_case`] too, so that training without a check
-//! meets the same sentence, only one at a time.
+//! What is an error here is refused by [`Dataset::open`], [`Dataset::read_case`] or [`split`](crate::split::split) too, so
+//! that training without a check meets the same sentence, only one at a time.
 
-use std::collections::BTreeMap;
+mod case;
+mod cohort;
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
-use crate::dataset::read::{check_finite, check_same_size};
-use crate::dataset::{Case, Dataset};
+use crate::dataset::{Case, Dataset, ReadOptions};
 use crate::error::DataError;
-use crate::nifti::{read_image, read_labels};
-use crate::volume::Geometry;
+use case::{Findings, check_case};
 
 /// How bad a problem is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -33,11 +33,17 @@ pub struct Problem {
     /// How bad it is.
     pub severity: Severity,
     /// The file or directory at fault.
+    #[serde(serialize_with = "as_shown")]
     pub file: PathBuf,
     /// What is wrong with it.
     pub message: String,
     /// What to do about it.
     pub cure: String,
+}
+
+/// A path as messages show it: one that is no UTF-8 could not be written into JSON otherwise.
+fn as_shown<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&path.display())
 }
 
 /// How often a class occurs in the training cases.
@@ -96,12 +102,10 @@ impl fmt::Display for Problem {
 }
 
 impl Problem {
-    fn warning(file: &Path, message: impl Into<String>, cure: impl Into<String>) -> Self {
+    fn warning(problem: DataError) -> Self {
         Self {
             severity: Severity::Warning,
-            file: file.to_owned(),
-            message: message.into(),
-            cure: cure.into(),
+            ..Self::from(problem)
         }
     }
 }
@@ -136,16 +140,24 @@ impl From<DataError> for Problem {
     }
 }
 
-/// Checks a dataset directory from its layout to the last voxel. Never fails: what cannot be read is a problem.
+/// Checks a dataset, a directory or the JSON file that lists its cases, from its layout to the last voxel. Never fails:
+/// what cannot be read is a problem.
 ///
 /// `on_case` is called from several threads with the number of cases checked so far and in total.
-pub fn check_directory(root: &Path, on_case: &(dyn Fn(usize, usize) + Sync)) -> CheckReport {
-    match Dataset::survey(root) {
+pub fn check_dataset(
+    path: &Path,
+    options: &ReadOptions,
+    on_case: &(dyn Fn(usize, usize) + Sync),
+) -> CheckReport {
+    match Dataset::survey(path, options) {
         Ok((dataset, faults)) => {
             let mut report = check(&dataset, on_case);
-            // Plain folders are scanned for labels on opening: what that found unreadable is found again by the check.
             let found = std::mem::take(&mut report.problems);
-            report.problems = faults.into_iter().map(Problem::from).collect();
+            let errors = faults.errors.into_iter().map(Problem::from);
+            let warnings = faults.warnings.into_iter().map(Problem::warning);
+            report.problems = errors.chain(warnings).collect();
+            // Label maps are scanned on opening where nothing declares their values: what that found unreadable is found
+            // again by the check.
             report.problems.retain(|fault| !found.contains(fault));
             report.problems.extend(found);
             report
@@ -160,8 +172,8 @@ pub fn check_directory(root: &Path, on_case: &(dyn Fn(usize, usize) + Sync)) -> 
 
 /// Checks every voxel of a dataset's cases, in parallel.
 ///
-/// Memory: one volume per thread. `on_case` is called from several threads with the number of cases checked so far and
-/// in total.
+/// Memory: one volume per thread, or all channels of a 4D file. `on_case` is called from several threads with the number of
+/// cases checked so far and in total.
 pub fn check(dataset: &Dataset, on_case: &(dyn Fn(usize, usize) + Sync)) -> CheckReport {
     let training = dataset.training.iter().map(|case| (case, true));
     let cases: Vec<(&Case, bool)> = training
@@ -193,103 +205,12 @@ pub fn check(dataset: &Dataset, on_case: &(dyn Fn(usize, usize) + Sync)) -> Chec
             }
         })
         .collect();
-    let mut problems: Vec<Problem> = findings.into_iter().flat_map(|f| f.problems).collect();
-    if problems
-        .iter()
-        .all(|problem| problem.severity == Severity::Warning)
-    {
-        problems.extend(
-            classes
-                .iter()
-                .filter(|class| class.cases == 0)
-                .map(|class| {
-                    Problem::warning(
-                        &dataset.root,
-                        format!(
-                            "no training case holds label {} ({})",
-                            class.value, class.name
-                        ),
-                        "add a case with it, or remove the class: it cannot be learned",
-                    )
-                }),
-        );
-    }
+    let cases: Vec<&Case> = cases.into_iter().map(|(case, _)| case).collect();
+    let across = cohort::problems(dataset, &cases, &findings, &classes);
+    let of_cases = findings.into_iter().flat_map(|f| f.problems);
     CheckReport {
         cases: cases.len(),
         classes,
-        problems,
-    }
-}
-
-#[derive(Default)]
-struct Findings {
-    problems: Vec<Problem>,
-    /// Voxels of each label value that occurs.
-    voxels: BTreeMap<u16, u64>,
-}
-
-fn check_case(dataset: &Dataset, case: &Case) -> Findings {
-    let mut findings = Findings::default();
-    let mut first: Option<(&Path, Geometry)> = None;
-    for path in &case.images {
-        match read_image(path) {
-            Err(error) => findings.problems.push(error.into()),
-            Ok(volume) => {
-                if let Err(error) = check_finite(path, &volume.data) {
-                    findings.problems.push(error.into());
-                }
-                match &first {
-                    Some(first) => compare(path, &volume.geometry, first, &mut findings.problems),
-                    None => first = Some((path, volume.geometry)),
-                }
-            }
-        }
-    }
-    let Some(path) = &case.label else {
-        return findings;
-    };
-    let labels = match read_labels(path) {
-        Ok(labels) => labels,
-        Err(error) => {
-            findings.problems.push(error.into());
-            return findings;
-        }
-    };
-    if let Some(first) = &first {
-        compare(path, &labels.geometry, first, &mut findings.problems);
-    }
-    if let Err(error) = dataset.check_declared(path, &labels.data) {
-        findings.problems.push(error.into());
-    }
-    for &label in &labels.data {
-        *findings.voxels.entry(label).or_default() += 1;
-    }
-    let is_foreground = |value: u16| value != 0 && dataset.ignore_label != Some(value);
-    if !findings.voxels.keys().any(|&value| is_foreground(value)) {
-        findings.problems.push(Problem::warning(
-            path,
-            "holds nothing but background",
-            "leave it if the case is meant to be empty, else correct the label map",
-        ));
-    }
-    findings
-}
-
-/// Two files of a case: another size is an error, another place a warning, because voxels are paired by their index.
-fn compare(
-    path: &Path,
-    geometry: &Geometry,
-    first: &(&Path, Geometry),
-    problems: &mut Vec<Problem>,
-) {
-    let (first_path, first) = first;
-    if let Err(error) = check_same_size(path, geometry, first_path, first) {
-        problems.push(error.into());
-    } else if let Err(difference) = geometry.matches(first) {
-        problems.push(Problem::warning(
-            path,
-            format!("{difference}: this file and {}", first_path.display()),
-            "make sure that both are of one orientation: voxels are paired by index, not by position",
-        ));
+        problems: of_cases.chain(across).collect(),
     }
 }

@@ -1,7 +1,7 @@
 //! What can go wrong with files that come from outside, each as one line that names the file and the cure.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The result type of this crate.
 pub type Result<T> = std::result::Result<T, DataError>;
@@ -10,7 +10,7 @@ pub type Result<T> = std::result::Result<T, DataError>;
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
     /// The operating system refused to read or write.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {source}{}", path.display(), cure(source))]
     Io {
         /// The file or directory.
         path: PathBuf,
@@ -37,7 +37,26 @@ pub enum DataError {
     },
 }
 
+/// What to do about the operating system's refusal, where it is known.
+fn cure(error: &io::Error) -> &'static str {
+    use io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    match error.kind() {
+        StorageFull | QuotaExceeded => "; free some space or choose a directory on another disk",
+        PermissionDenied => "; change its permissions or choose another place",
+        ReadOnlyFilesystem => "; choose a directory that can be written",
+        _ => "",
+    }
+}
+
 impl DataError {
+    /// The file or directory at fault, where it is one.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Io { path, .. } | Self::Invalid { path, .. } => Some(path),
+            Self::Worker { .. } => None,
+        }
+    }
+
     /// The operating system's refusal, with the path it happened at.
     pub fn io(path: impl Into<PathBuf>, source: io::Error) -> Self {
         Self::Io {

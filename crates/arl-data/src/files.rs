@@ -1,7 +1,8 @@
 //! Files that are either complete or absent.
 
+use std::fs::File;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tempfile::{Builder, NamedTempFile};
 
@@ -19,19 +20,56 @@ pub fn replace(
     ending: &str,
     write: impl FnOnce(&Path) -> io::Result<()>,
 ) -> Result<()> {
-    let place = |error| DataError::io(path, error);
-    let directory = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let temporary = create(directory, ending).map_err(place)?;
-    write(temporary.path()).map_err(place)?;
-    // Reports what buffered writing may have hidden (a full disk), and survives a power cut.
-    temporary.as_file().sync_all().map_err(place)?;
-    temporary
-        .persist(path)
-        .map_err(|error| place(error.error))?;
-    Ok(())
+    let replacement = Replacement::begin(path, ending)?;
+    write(replacement.temporary.path()).map_err(|error| DataError::io(path, error))?;
+    replacement.finish()
+}
+
+/// A temporary file on its way to take another's place; dropped before it is finished, it is deleted.
+#[derive(Debug)]
+pub struct Replacement {
+    path: PathBuf,
+    temporary: NamedTempFile,
+}
+
+impl Replacement {
+    /// Makes the temporary file, named as [`replace`] does.
+    ///
+    /// # Errors
+    /// When it can't be made; the error names `path`.
+    pub fn begin(path: &Path, ending: &str) -> Result<Self> {
+        let directory = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        let temporary = create(directory, ending).map_err(|error| DataError::io(path, error))?;
+        Ok(Self {
+            path: path.to_owned(),
+            temporary,
+        })
+    }
+
+    /// The temporary file, to be written.
+    pub fn file(&mut self) -> &mut File {
+        self.temporary.as_file_mut()
+    }
+
+    /// Puts the file in its place.
+    ///
+    /// # Errors
+    /// When that fails; the error names the place.
+    pub fn finish(self) -> Result<()> {
+        let Self { path, temporary } = self;
+        // Reports what buffered writing may have hidden (a full disk), and survives a power cut.
+        temporary
+            .as_file()
+            .sync_all()
+            .map_err(|error| DataError::io(&path, error))?;
+        temporary
+            .persist(&path)
+            .map_err(|error| DataError::io(&path, error.error))?;
+        Ok(())
+    }
 }
 
 fn create(directory: &Path, ending: &str) -> io::Result<NamedTempFile> {

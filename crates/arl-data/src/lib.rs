@@ -1,7 +1,7 @@
 //! 3D medical image datasets: reading, checking, planning, caching, patches and augmentation.
 //!
 //! Arrays are `[D, H, W]` (NIfTI's `[k, j, i]`), spacing is in mm in the same order.
-//! The way of a case: [`dataset`] finds its files, [`nifti`] reads them, [`fingerprint`] and [`plan`] decide how,
+//! The way of a case: [`dataset`] finds its files, [`formats`] reads them, [`fingerprint`] and [`plan`] decide how,
 //! [`preprocess`] crops, normalises and resamples, [`cache`] keeps the result on disk, and [`loader`] draws
 //! augmented patches from it. [`check`] names every fault of a dataset, and [`phantom`] makes a dataset where there is
 //! none:
@@ -24,26 +24,32 @@
 //! ```
 #![warn(missing_docs)]
 
+mod affine;
 pub mod augment;
 pub mod cache;
 pub mod check;
 pub mod dataset;
+pub mod distance_transform;
 pub mod error;
 pub mod files;
 pub mod fingerprint;
+pub mod formats;
 pub mod loader;
 pub mod metrics;
-pub mod nifti;
+
+pub mod orientation;
 pub mod phantom;
 pub mod plan;
 pub mod preprocess;
 pub mod resample;
+pub mod resample_to;
 pub mod sampler;
 pub mod split;
+mod statistics;
 #[cfg(feature = "burn")]
 pub mod tensor;
 pub mod volume;
 
-pub use dataset::{Case, Dataset, LabelClass, Layout};
+pub use dataset::{Case, Dataset, LabelClass, LabelRemap, Layout, ReadOptions, Region};
 pub use error::{DataError, Result};
 pub use volume::{Geometry, Volume};

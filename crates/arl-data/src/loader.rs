@@ -2,7 +2,7 @@
 //!
 //! Every sample has its own random generator, seeded by where it stands (seed, epoch, step, place in the batch), and
 //! batches are handed out in order. So a run sees the same batches whatever the number of threads, and a resumed
-//! run goes on with those that it would have seen.
+//! run goes on with those that it would have seen, also in the middle of an epoch ([`LoaderState`]).
 
 mod batch;
 mod workers;
@@ -14,6 +14,7 @@ use std::time::Duration;
 use ndarray::{Array3, Array4};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use serde::{Deserialize, Serialize};
 
 use crate::augment::{Augmentation, PatchSource};
 use crate::cache::{Cache, CachedCase};
@@ -35,7 +36,7 @@ pub struct LoaderConfig {
     /// Batches per epoch.
     pub steps_per_epoch: usize,
     /// The share of patches forced to contain foreground; see [`PatchSampler`].
-    pub foreground_fraction: f32,
+    pub foreground_fraction: f64,
     /// What is done to each patch.
     pub augment: Augmentation,
     /// Distance between the cases' voxels along `[D, H, W]` in mm.
@@ -44,8 +45,22 @@ pub struct LoaderConfig {
     pub seed: u64,
     /// Background threads; 0 makes each batch when it is asked for.
     pub workers: usize,
-    /// Finished batches kept waiting, rounded up to a multiple of `workers`; each worker holds one more in the making.
-    pub queue_batches: usize,
+    /// Bytes for batches ahead of the consumer: those finished and waiting, and those in the making. As many as fit, but at
+    /// least one; see [`PatchLoader::batch_bytes`]. Not counted: what a worker needs to make a patch (about the patch
+    /// once more), and pages of the cache's files, which the operating system takes back when it needs them.
+    pub memory: u64,
+}
+
+/// Where a loader stands: the next batch is that of `step` in `epoch`. All that is random follows from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LoaderState {
+    /// [`LoaderConfig::seed`].
+    pub seed: u64,
+    /// The epoch, as given to [`PatchLoader::epoch`].
+    pub epoch: usize,
+    /// The step within the epoch, from 0.
+    pub step: usize,
 }
 
 /// Draws training batches from a cache.
@@ -105,15 +120,70 @@ impl PatchLoader {
     ///
     /// An item is an error, and the last one, when a case could not be turned into a patch; it names the case.
     pub fn epoch(&self, epoch: usize) -> EpochIter {
+        self.start(LoaderState {
+            seed: self.source.config.seed,
+            epoch,
+            step: 0,
+        })
+    }
+
+    /// The rest of an epoch from a state that [`EpochIter::state`] gave: the batches that were left there, bit by bit.
+    ///
+    /// # Errors
+    /// The state is of another seed, or past the end of the epoch.
+    pub fn epoch_from(&self, state: LoaderState) -> Result<EpochIter> {
+        let config = &self.source.config;
+        let problem = if state.seed != config.seed {
+            format!(
+                "the state to go on from has seed {}, the loader has {}",
+                state.seed, config.seed
+            )
+        } else if state.step > config.steps_per_epoch {
+            format!(
+                "the state to go on from is at step {}, an epoch has {}",
+                state.step, config.steps_per_epoch
+            )
+        } else {
+            return Ok(self.start(state));
+        };
+        let directory = self.source.cache.directory();
+        Err(DataError::invalid(
+            directory,
+            problem,
+            "go on with the configuration that the state is from",
+        ))
+    }
+
+    fn start(&self, state: LoaderState) -> EpochIter {
         let source = self.source.clone();
         let config = &self.source.config;
+        let ahead = (config.memory / self.batch_bytes().max(1)).max(1);
         EpochIter::start(
+            state,
             config.steps_per_epoch,
             config.workers,
-            config.queue_batches,
+            usize::try_from(ahead).unwrap_or(usize::MAX),
             self.waited_ns.clone(),
-            Arc::new(move |step, stop: &AtomicBool| source.batch(epoch, step, stop)),
+            Arc::new(move |step, stop: &AtomicBool| source.batch(state.epoch, step, stop)),
         )
+    }
+
+    /// Bytes of the images and labels of a batch.
+    pub fn batch_bytes(&self) -> u64 {
+        let Source {
+            cache,
+            cases,
+            config,
+            ..
+        } = &*self.source;
+        let channels = cache.cases()[cases[0]].channels as u64;
+        let voxels = config
+            .patch_size
+            .iter()
+            .fold(config.batch_size as u64, |n, &edge| {
+                n.saturating_mul(edge as u64)
+            });
+        voxels.saturating_mul(channels * size_of::<f32>() as u64 + size_of::<i32>() as u64)
     }
 
     /// How long the consumer has waited for batches since this loader was made, over all epochs.
@@ -141,7 +211,7 @@ impl Source {
                 let foreground = self
                     .sampler
                     .forces_foreground(index, config.batch_size, &mut rng);
-                let start = self.sampler.start(case, foreground, &mut rng);
+                let start = self.sampler.start(case, foreground, &mut rng)?;
                 let (image, labels) = config.augment.patch(
                     &Patches(case),
                     start,
@@ -168,7 +238,7 @@ impl PatchSource for Patches<'_> {
     }
 
     fn read(&self, start: [i64; 3], size: [usize; 3]) -> Result<(Array4<f32>, Array3<u16>)> {
-        Ok(self.0.read_patch(start, size, OUTSIDE))
+        self.0.read_patch(start, size, OUTSIDE)
     }
 }
 
@@ -195,8 +265,8 @@ pub fn validation_patches(
             // No epoch has this number, so no training patch shares its generator.
             let mut rng = sample_rng([seed, u64::MAX, patch as u64, 0]);
             let case = &cache.cases()[cases[patch % cases.len()]];
-            let start = sampler.start(case, true, &mut rng);
-            let (image, labels) = case.read_patch(start, patch_size, OUTSIDE);
+            let start = sampler.start(case, true, &mut rng)?;
+            let (image, labels) = case.read_patch(start, patch_size, OUTSIDE)?;
             let mut batch = Batch::with_capacity(1, case.channels, patch_size);
             batch.push(&case.id, &image, &labels)?;
             Ok(batch)

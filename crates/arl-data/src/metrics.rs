@@ -1,126 +1,64 @@
-//! Overlap of two label maps, and its summary over cases in the form of nnU-Net's `summary.json`.
+//! How well a predicted label map agrees with a reference, in voxels and in mm.
+//!
+//! [`score`] computes every [`Metric`] for each [`Structure`], which is a class or a region of several classes;
+//! [`summarise`] averages cases in the form of nnU-Net's `summary.json`; [`SurfaceDistances`] compares two masks alone.
+//!
+//! ```
+//! use arl_data::metrics::{Metric, Structure, score};
+//! use ndarray::array;
+//!
+//! let prediction = array![[[0, 1, 1, 2]]];
+//! let reference = array![[[1, 1, 0, 2]]];
+//! let structures = [Structure::class(1), Structure::region([1, 2])];
+//! let scores = score(&prediction, &reference, [1.0; 3], &structures, &Metric::ALL, None)?;
+//! assert_eq!(scores[0].value(Metric::Dice), Some(0.5));
+//! assert_eq!(scores[0].value(Metric::Hausdorff), Some(1.0));
+//! assert_eq!(scores[1].value(Metric::Dice), Some(2.0 / 3.0));
+//! # Ok::<(), arl_data::metrics::ScoreError>(())
+//! ```
+//!
+//! # Definitions
+//! - Dice `2 TP / (2 TP + FP + FN)`, IoU `TP / (TP + FP + FN)`.
+//! - The surface of a mask is made of its voxels with at least one of their 6 neighbours outside of the mask; what lies
+//!   beyond the volume is outside. A volume of one slice is a 2D image, where 4 neighbours count. Distances are
+//!   Euclidean, from voxel centre to voxel centre, in mm, and exact.
+//! - HD: the largest distance from either surface to the other. HD95: the larger of the two directed 95th percentiles,
+//!   each interpolated linearly. ASSD: the mean over the voxels of both surfaces, pooled. NSD: the share of the voxels of
+//!   both surfaces, pooled, that lie within a tolerance of the other. MONAI defines them in the same way
+//!   (`compute_hausdorff_distance`, `compute_average_surface_distance` with `symmetric=True`, `compute_surface_dice`);
+//!   some papers average the two directed means instead, or take the 95th percentile of the pooled distances.
+//! - DeepMind's `surface-distance` is another definition: it puts the surface between the voxels, weighs each of its
+//!   elements by its area, and takes percentiles without interpolation. Its values differ by a fraction of a voxel.
+//! - Volume error: predicted less reference volume, in ml; relative to the reference.
+//!
+//! A voxel where the reference has the ignore label belongs to nothing in either map.
+//!
+//! # Where a structure is missing
+//!
+//! | | absent: in neither | missed: only in the reference | spurious: only in the prediction |
+//! | --- | --- | --- | --- |
+//! | Dice, IoU, NSD | undefined | 0 | 0 |
+//! | HD, HD95, ASSD | undefined | infinite | infinite |
+//! | volume error | 0 | −reference | prediction |
+//! | relative volume error | undefined | −1 | infinite |
+//!
+//! In Rust undefined is `None` and infinite is `Some(f64::INFINITY)`. JSON has `null` for both: `n_pred` and `n_ref`
+//! beside it tell which. A mean is over the finite values, and beside it stands how many cases were
+//! [absent](MeanScores::absent), [missed](MeanScores::missed) and [spurious](MeanScores::spurious), so that no missed
+//! structure goes unnoticed.
 
+mod extent;
+mod mask;
+mod nearest;
+mod score;
+mod structure;
 mod summary;
+mod surface;
 
-use ndarray::{Array3, Zip};
-use rayon::prelude::*;
-use serde::Serialize;
-
-pub use summary::{CaseMetrics, MeanOverlap, Summary, summarise};
-
-/// Two label maps that cannot be compared.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "prediction of shape {prediction:?} against reference of shape {reference:?} (depth, height, width); resample one to the grid of the other"
-)]
-pub struct ShapeMismatch {
-    /// Shape of the prediction `[D, H, W]`.
-    pub prediction: [usize; 3],
-    /// Shape of the reference `[D, H, W]`.
-    pub reference: [usize; 3],
-}
-
-/// How well one class of a prediction covers the reference.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct ClassOverlap {
-    /// Label value of the class.
-    #[serde(skip)]
-    pub label: u16,
-    /// `2 TP / (2 TP + FP + FN)`; `None` where neither map has the class.
-    #[serde(rename = "Dice")]
-    pub dice: Option<f64>,
-    /// Intersection over union, `TP / (TP + FP + FN)`; `None` where neither map has the class.
-    #[serde(rename = "IoU")]
-    pub iou: Option<f64>,
-    /// Voxels of the class in both maps.
-    #[serde(rename = "TP")]
-    pub tp: u64,
-    /// Voxels of the class in the prediction only.
-    #[serde(rename = "FP")]
-    pub fp: u64,
-    /// Voxels of the class in the reference only.
-    #[serde(rename = "FN")]
-    pub fn_: u64,
-    /// Voxels of the class in the prediction.
-    pub n_pred: u64,
-    /// Voxels of the class in the reference.
-    pub n_ref: u64,
-}
-
-impl ClassOverlap {
-    /// From the voxels of the class in both maps, in the prediction and in the reference.
-    pub fn new(label: u16, tp: u64, n_pred: u64, n_ref: u64) -> Self {
-        let (fp, fn_) = (n_pred - tp, n_ref - tp);
-        let union = tp + fp + fn_;
-        let ratio = |top: u64, bottom: u64| (union > 0).then(|| top as f64 / bottom as f64);
-        ClassOverlap {
-            label,
-            dice: ratio(2 * tp, n_pred + n_ref),
-            iou: ratio(tp, union),
-            tp,
-            fp,
-            fn_,
-            n_pred,
-            n_ref,
-        }
-    }
-}
-
-/// Voxels of one class: in both maps, in the prediction, in the reference.
-type Counts = [u64; 3];
-
-/// Counts the overlap of each of `classes` in one pass; voxels where the reference is `ignore` do not count.
-///
-/// Values of either map outside `classes` are no class of their own, yet a prediction there still misses the
-/// reference's class and the other way round.
-///
-/// # Errors
-/// When the shapes differ.
-pub fn overlap(
-    prediction: &Array3<u16>,
-    reference: &Array3<u16>,
-    classes: &[u16],
-    ignore: Option<u16>,
-) -> Result<Vec<ClassOverlap>, ShapeMismatch> {
-    if prediction.dim() != reference.dim() {
-        return Err(ShapeMismatch {
-            prediction: prediction.dim().into(),
-            reference: reference.dim().into(),
-        });
-    }
-    // A table from label to counts: one entry per label up to the largest class, and one for all above.
-    let size = classes
-        .iter()
-        .max()
-        .map_or(0, |label| usize::from(*label) + 1);
-    let slot = |label: u16| usize::from(label).min(size);
-    let empty = || vec![Counts::default(); size + 1];
-    let counts = Zip::from(prediction.rows())
-        .and(reference.rows())
-        .into_par_iter()
-        .fold(empty, |mut counts, (prediction, reference)| {
-            for (&p, &r) in prediction.iter().zip(reference) {
-                if Some(r) == ignore {
-                    continue;
-                }
-                counts[slot(p)][1] += 1;
-                counts[slot(r)][2] += 1;
-                counts[slot(p)][0] += u64::from(p == r);
-            }
-            counts
-        })
-        .reduce(empty, |mut sum, part| {
-            sum.iter_mut()
-                .zip(part)
-                .for_each(|(s, p)| (0..3).for_each(|k| s[k] += p[k]));
-            sum
-        });
-    let class = |&label: &u16| {
-        let [tp, n_pred, n_ref] = counts[slot(label)];
-        ClassOverlap::new(label, tp, n_pred, n_ref)
-    };
-    Ok(classes.iter().map(class).collect())
-}
+pub use score::{ScoreError, Scores, score};
+pub use structure::{Metric, Structure};
+pub use summary::{CaseScores, MeanScores, Summary, summarise};
+pub use surface::SurfaceDistances;
 
 #[cfg(test)]
 mod tests;

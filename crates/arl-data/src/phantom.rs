@@ -19,7 +19,7 @@ use serde_json::{Map, Value, json};
 
 use crate::error::{DataError, Result};
 use crate::files;
-use crate::nifti::{write_hounsfield, write_labels};
+use crate::formats::{write_hounsfield, write_labels};
 use crate::volume::{Geometry, Volume};
 
 /// What a cohort consists of. The same configuration gives the same files, byte for byte.

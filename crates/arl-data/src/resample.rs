@@ -3,11 +3,19 @@
 //! The definitions are those of `skimage.resize` with `mode="edge"` and no anti-aliasing, as nnU-Net uses it, so
 //! that plans carry over: centres of voxels map by `x = (i + 0.5) * old / new - 0.5`, the volume continues with its
 //! edge voxels, and a cubic result stays within the range of its source.
+//!
+//! A label needs half of a voxel to win it, as in nnU-Net with batchgenerators up to 0.25.3. Since 0.25.4 the label with the
+//! largest share wins, which differs where three or more labels meet and where two share a voxel evenly.
 
 mod axis;
 mod labels;
+mod slabs;
 
-use ndarray::{Array3, ArrayView3, Axis, Slice};
+use ndarray::{Array3, ArrayView3};
+
+pub use labels::LabelResampler;
+pub use slabs::{Resampler, Source};
+pub(crate) use slabs::{SLAB_BYTES, SLAB_STEP};
 
 /// Degree of the interpolation along one axis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,12 +74,7 @@ pub fn resampled_shape(shape: [usize; 3], from: [f64; 3], to: [f64; 3]) -> [usiz
 /// # Panics
 /// When an axis of either shape is empty.
 pub fn resize(view: ArrayView3<'_, f32>, new_shape: [usize; 3], order: Order) -> Array3<f32> {
-    let (smallest, largest) = range(view);
-    let mut resized = interpolate(view, new_shape, order);
-    if order == Order::Cubic {
-        resized.par_mapv_inplace(|v| v.clamp(smallest, largest));
-    }
-    resized
+    resize_as(view, new_shape, order, Interpolation::Isotropic)
 }
 
 /// Resamples an image: cubic, or cubic in the plane and nearest along a coarse axis ([`Interpolation::choose`]).
@@ -116,8 +119,7 @@ pub fn resize_probabilities(
 /// # Panics
 /// When an axis of either shape is empty.
 pub fn resize_labels(view: ArrayView3<'_, u16>, new_shape: [usize; 3]) -> Array3<u16> {
-    check_shapes(view.dim().into(), new_shape);
-    labels::resize(view, new_shape, None)
+    LabelResampler::new(view, new_shape, Interpolation::Isotropic).whole()
 }
 
 /// [`resize_labels`] with the nearest slice along a coarse axis ([`Interpolation::choose`]).
@@ -130,71 +132,20 @@ pub fn resize_label_map(
     spacing_from: [f64; 3],
     spacing_to: [f64; 3],
 ) -> Array3<u16> {
-    check_shapes(view.dim().into(), new_shape);
-    let separate = match Interpolation::choose(spacing_from, spacing_to) {
-        Interpolation::Isotropic => None,
-        Interpolation::SeparateAxis(axis) => Some(axis),
-    };
-    labels::resize(view, new_shape, separate)
+    let interpolation = Interpolation::choose(spacing_from, spacing_to);
+    LabelResampler::new(view, new_shape, interpolation).whole()
 }
 
-/// Resamples slice by slice along a separate axis, or all axes alike.
 fn resize_as(
     view: ArrayView3<'_, f32>,
     new_shape: [usize; 3],
     order: Order,
     interpolation: Interpolation,
 ) -> Array3<f32> {
-    let Interpolation::SeparateAxis(axis) = interpolation else {
-        return resize(view, new_shape, order);
-    };
-    let (old, new) = (view.len_of(Axis(axis)), new_shape[axis]);
-    let mut in_plane = new_shape;
-    in_plane[axis] = old;
-    let mut slices = interpolate(view, in_plane, order);
-    if order == Order::Cubic {
-        for i in 0..old {
-            let plane = Slice::from(i..i + 1);
-            let (smallest, largest) = range(view.slice_axis(Axis(axis), plane));
-            let mut slice = slices.slice_axis_mut(Axis(axis), plane);
-            slice.mapv_inplace(|v| v.clamp(smallest, largest));
-        }
-    }
-    if old == new {
-        return slices;
-    }
-    let nearest: Vec<usize> = (0..new).map(|i| axis::nearest(i, old, new)).collect();
-    slices.select(Axis(axis), &nearest)
-}
-
-/// Three passes, one per axis; each moves the axis it treated to the end.
-fn interpolate(view: ArrayView3<'_, f32>, new_shape: [usize; 3], order: Order) -> Array3<f32> {
-    let old_shape: [usize; 3] = view.dim().into();
-    check_shapes(old_shape, new_shape);
-    if old_shape == new_shape {
-        return view.as_standard_layout().into_owned();
-    }
-    let source = view.as_standard_layout();
-    let source = source.as_slice().expect("standard layout");
-    let pass = |values: &[f32], axis: usize| {
-        axis::resample_first(values, old_shape[axis], new_shape[axis], order)
-    };
-    let resized = pass(&pass(&pass(source, 0), 1), 2);
-    Array3::from_shape_vec(new_shape, resized).expect("three passes give the new shape")
-}
-
-/// Smallest and largest of `values`; NaN is passed over, and a range without numbers is unbounded.
-fn range(values: ArrayView3<'_, f32>) -> (f32, f32) {
-    let fold = values
-        .iter()
-        .fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), v| {
-            (low.min(*v), high.max(*v))
-        });
-    if fold.0 <= fold.1 {
-        fold
-    } else {
-        (f32::NEG_INFINITY, f32::INFINITY)
-    }
+    let resampler = Resampler::new(view, new_shape, order, interpolation);
+    let mut resized = Array3::zeros(new_shape);
+    resampler.whole_into(resized.as_slice_mut().expect("a new array"));
+    resized
 }
 
 fn check_shapes(old: [usize; 3], new: [usize; 3]) {

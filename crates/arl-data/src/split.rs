@@ -1,20 +1,24 @@
 //! Which cases train and which validate.
 
+mod mersenne;
+
 use std::fmt;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use rand::SeedableRng;
-use rand::rngs::Xoshiro256PlusPlus;
-use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
+use crate::dataset::Dataset;
 use crate::error::{DataError, Result};
 
 /// File in the dataset's directory that fixes the folds, as nnU-Net writes it: `[{"train": [..], "val": [..]}, ..]`.
 pub const SPLITS_FILE: &str = "splits_final.json";
 
+/// Parts of a cross validation where nothing else is declared, as in nnU-Net.
+const FOLDS: usize = 5;
+/// The seed of nnU-Net's folds (`utilities/crossval_split.py`).
+const SEED: u32 = 12345;
 /// Share of the cases that [`Fold::All`] validates on, though they are trained on as well: one in five.
 const ALL_VALIDATION_DIVISOR: usize = 5;
 
@@ -22,9 +26,10 @@ const ALL_VALIDATION_DIVISOR: usize = 5;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Fold {
-    /// Train on every case. Validation then only shows that training works: its cases were trained on.
+    /// Train on every case but those that the dataset holds out itself ([`Dataset::held_out`]). Where it holds out none,
+    /// validation only shows that training works: its cases were trained on.
     All,
-    /// Validate on this part, counted from 0, and train on the others.
+    /// Validate on this part, counted from 0, and train on the others; see [`split`].
     Index(usize),
 }
 
@@ -73,109 +78,150 @@ pub struct Split {
     pub validation: Vec<String>,
 }
 
-/// Divides `case_ids` for `fold`.
+/// Divides the training cases of `dataset` for `fold`.
 ///
-/// With a `splits_final.json` in `dataset_root` the fold is taken from there, so that results compare with others on
-/// the same folds. Otherwise the sorted identifiers are shuffled with `seed` and dealt to `folds` parts whose sizes
-/// differ by one at most; neither the order of `case_ids` nor the fold asked for changes the parts.
-/// [`Fold::All`] trains on every case and validates on the first fifth of them (at least one).
+/// The folds are, in this order:
+/// 1. those of a `splits_final.json` beside the dataset's description, so that results compare with others on the same
+///    folds;
+/// 2. those that the dataset declares ([`Dataset::folds`]);
+/// 3. nnU-Net's: folds 0 to 4 are its five-fold cross validation of the sorted identifiers, and each fold from 5 on is
+///    a random part of four fifths to train on and the rest to validate on.
+///
+/// None of them depends on the order of the cases or on the seed of a run. [`Fold::All`] trains on every case and
+/// validates on the first fifth of them (at least one), or trains on those that the dataset does not hold out.
 ///
 /// # Errors
-/// When there is no such fold, no case is left to train on, or the file cannot be read, names a case that does not
+/// When there is no such fold, no case is left on one side, or the file cannot be read, names a case that does not
 /// exist, or has a case on both sides.
-pub fn split(
-    case_ids: &[String],
-    fold: Fold,
-    folds: usize,
-    seed: u64,
-    dataset_root: &Path,
-) -> Result<Split> {
-    let mut sorted = case_ids.to_vec();
+pub fn split(dataset: &Dataset, fold: Fold) -> Result<Split> {
+    let root = &dataset.root;
+    let mut sorted: Vec<String> = dataset.training.iter().map(|c| c.id.clone()).collect();
     sorted.sort();
-    let cure = "add training cases with labels";
     if sorted.is_empty() {
-        return Err(DataError::invalid(
-            dataset_root,
-            "no case to train on",
-            cure,
-        ));
+        let cure = "add training cases with labels";
+        return Err(DataError::invalid(root, "no case to train on", cure));
     }
     let Fold::Index(index) = fold else {
-        let count = sorted.len().div_ceil(ALL_VALIDATION_DIVISOR);
-        return Ok(Split {
-            validation: sorted[..count].to_vec(),
-            train: sorted,
-        });
+        return Ok(train_on_all(sorted, &dataset.held_out));
     };
-    let file = dataset_root.join(SPLITS_FILE);
-    if file.exists() {
-        return from_file(&file, index, &sorted);
+    if let Some((place, folds)) = declared_folds(dataset)? {
+        let count = folds.len();
+        let split = folds.into_iter().nth(index).ok_or_else(|| {
+            let problem = format!("holds {count} folds, counted from 0, so no fold {index}");
+            DataError::invalid(&place, problem, "use all or one of its folds")
+        })?;
+        check_fold(&place, index, &split, &sorted)?;
+        return Ok(split);
     }
-    if index >= folds {
-        let problem = format!("there is no fold {index} among {folds}");
-        let cure = format!("use all or a fold from 0 to {}", folds.saturating_sub(1));
-        return Err(DataError::invalid(dataset_root, problem, cure));
-    }
-    let split = deal(sorted, index, folds, seed);
+    let split = as_nnunet(&sorted, index).ok_or_else(|| {
+        let problem = format!("there is no fold {index}");
+        DataError::invalid(root, problem, "use all or a fold from 0 to 4")
+    })?;
     if split.train.is_empty() || split.validation.is_empty() {
-        let problem = format!("{} cases are too few for {folds} folds", case_ids.len());
-        return Err(DataError::invalid(
-            dataset_root,
-            problem,
-            "use fold all, or fewer folds",
-        ));
+        let problem = format!("{} cases are too few for fold {index}", sorted.len());
+        let cure = "use fold all, or add cases";
+        return Err(DataError::invalid(root, problem, cure));
     }
     Ok(split)
 }
 
-/// Shuffles and keeps every `folds`-th case, from the `index`-th on, for validation; both sides sorted.
-fn deal(mut cases: Vec<String>, index: usize, folds: usize, seed: u64) -> Split {
-    cases.shuffle(&mut Xoshiro256PlusPlus::seed_from_u64(seed));
-    let (mut train, mut validation) = (Vec::new(), Vec::new());
-    for (i, case) in cases.into_iter().enumerate() {
-        if i % folds == index {
-            validation.push(case)
-        } else {
-            train.push(case)
+/// Every fault of the folds that a file or the dataset fixes; none where nothing does.
+pub(crate) fn faults_of_folds(dataset: &Dataset) -> Vec<DataError> {
+    let mut sorted: Vec<String> = dataset.training.iter().map(|c| c.id.clone()).collect();
+    sorted.sort();
+    match declared_folds(dataset) {
+        Err(error) => vec![error],
+        Ok(None) => Vec::new(),
+        Ok(Some((place, folds))) => {
+            let checked = folds.iter().enumerate();
+            checked
+                .filter_map(|(index, split)| check_fold(&place, index, split, &sorted).err())
+                .collect()
         }
     }
-    train.sort();
-    validation.sort();
-    Split { train, validation }
 }
 
-/// Reads one fold of `splits_final.json` and checks it against the cases that exist.
-fn from_file(file: &Path, index: usize, sorted: &[String]) -> Result<Split> {
-    let text = fs::read_to_string(file).map_err(|e| DataError::io(file, e))?;
-    let cure = "correct the file, or remove it to have the cases divided anew";
-    let wrong = |problem: String| DataError::invalid(file, problem, cure);
-    let splits: Vec<Split> =
-        serde_json::from_str(&text).map_err(|e| wrong(format!("not a list of folds ({e})")))?;
-    let count = splits.len();
-    let split = splits.into_iter().nth(index).ok_or_else(|| {
-        wrong(format!(
-            "holds {count} folds, counted from 0, so no fold {index}"
-        ))
+/// The folds of `splits_final.json`, else the dataset's own, and where they are from.
+fn declared_folds(dataset: &Dataset) -> Result<Option<(PathBuf, Vec<Split>)>> {
+    let file = dataset.root.join(SPLITS_FILE);
+    if file.symlink_metadata().is_err() {
+        let own = (dataset.root.clone(), dataset.folds.clone());
+        return Ok(Some(own).filter(|(_, folds)| !folds.is_empty()));
+    }
+    let text = fs::read_to_string(&file).map_err(|e| DataError::io(&file, e))?;
+    let folds = serde_json::from_str(&text).map_err(|e| {
+        let cure = "correct the file, or remove it to have the cases divided anew";
+        DataError::invalid(&file, format!("not a list of folds ({e})"), cure)
     })?;
+    Ok(Some((file, folds)))
+}
+
+fn train_on_all(sorted: Vec<String>, held_out: &[String]) -> Split {
+    if !held_out.is_empty() {
+        let (validation, train) = sorted.into_iter().partition(|id| held_out.contains(id));
+        return Split { train, validation };
+    }
+    let count = sorted.len().div_ceil(ALL_VALIDATION_DIVISOR);
+    Split {
+        validation: sorted[..count].to_vec(),
+        train: sorted,
+    }
+}
+
+/// The fold that nnU-Net makes (scikit-learn's `KFold(5, shuffle=True, random_state=12345)`, and
+/// `nnUNetTrainer.do_split` for the folds from 5 on); `None` past the last seed.
+fn as_nnunet(sorted: &[String], index: usize) -> Option<Split> {
+    let count = u32::try_from(sorted.len()).ok()?;
+    let validates: Vec<usize> = if index < FOLDS {
+        // The first parts are one larger where the cases do not divide by the folds.
+        let (size, larger) = (sorted.len() / FOLDS, sorted.len() % FOLDS);
+        let start = index * size + index.min(larger);
+        let end = start + size + usize::from(index < larger);
+        mersenne::permutation(SEED, count)[start..end].to_vec()
+    } else {
+        let seed = SEED.checked_add(u32::try_from(index).ok()?)?;
+        let trained_on = sorted.len() * 4 / 5;
+        mersenne::permutation(seed, count)[trained_on..].to_vec()
+    };
+    let mut held_out = vec![false; sorted.len()];
+    validates.into_iter().for_each(|i| held_out[i] = true);
+    let side = |validation: bool| -> Vec<String> {
+        let cases = sorted.iter().zip(&held_out);
+        cases
+            .filter(|&(_, &held_out)| held_out == validation)
+            .map(|(id, _)| id.clone())
+            .collect()
+    };
+    Some(Split {
+        train: side(false),
+        validation: side(true),
+    })
+}
+
+/// Checks a declared fold against the cases that exist.
+fn check_fold(place: &Path, index: usize, split: &Split, sorted: &[String]) -> Result<()> {
+    let wrong = |problem: String| {
+        let cure = "correct the folds, or remove them to have the cases divided anew";
+        Err(DataError::invalid(place, problem, cure))
+    };
     let mut named = split.train.iter().chain(&split.validation);
     if let Some(case) = named.find(|case| sorted.binary_search(case).is_err()) {
-        return Err(wrong(format!(
+        return wrong(format!(
             "fold {index} names {case:?}, which is not a training case"
-        )));
+        ));
     }
-    if let Some(case) = split
-        .validation
-        .iter()
-        .find(|case| split.train.contains(case))
-    {
-        return Err(wrong(format!(
+    let trained_on = |case: &&String| split.train.contains(case);
+    if let Some(case) = split.validation.iter().find(trained_on) {
+        return wrong(format!(
             "fold {index} both trains and validates on {case:?}"
-        )));
+        ));
     }
-    if split.train.is_empty() {
-        return Err(wrong(format!("fold {index} has no case to train on")));
+    for (cases, what) in [(&split.train, "train"), (&split.validation, "validate")] {
+        if cases.is_empty() {
+            return wrong(format!("fold {index} has no case to {what} on"));
+        }
     }
-    Ok(split)
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,100 +1,17 @@
 //! Dataset layouts, whole and broken. Each fault is met twice: in the list of the check, and as the one error of whoever
 //! opens or reads the dataset without checking it.
 
+mod drawn;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use arl_data::check::{CheckReport, Severity, check_directory};
+use arl_data::check::check_dataset;
 use arl_data::dataset::find_images;
-use arl_data::nifti::{read_image, read_labels, write_image, write_labels};
-use arl_data::{Dataset, Geometry, Layout, Volume};
+use arl_data::formats::{read_image, read_labels, write_image, write_labels};
+use arl_data::{Dataset, Geometry, Layout, ReadOptions, Volume};
+use drawn::*;
 use ndarray::Array3;
-
-const SHAPE: [usize; 3] = [3, 4, 5];
-
-fn geometry() -> Geometry {
-    Geometry::from_spacing(SHAPE, [3.0, 1.5, 1.0])
-}
-
-fn image(path: &Path) {
-    write_image(
-        path,
-        &Volume::new(Array3::from_elem(SHAPE, 40.0), geometry()),
-    )
-    .unwrap();
-}
-
-fn labels(path: &Path) {
-    let mut data = Array3::zeros(SHAPE);
-    data[[1, 1, 1]] = 1;
-    data[[1, 2, 2]] = 2;
-    write_labels(path, &Volume::new(data, geometry())).unwrap();
-}
-
-const DESCRIPTION: &str = r#"{
-    "name": "tiny", "channel_names": {"0": "CT"},
-    "labels": {"background": 0, "liver": 1, "kidney": 2},
-    "numTraining": 2, "file_ending": ".nii.gz", "licence": "none"
-}"#;
-
-/// Two training cases and one test case.
-fn tiny() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    let root = folder.path();
-    for sub in ["imagesTr", "labelsTr", "imagesTs", "labelsTs"] {
-        fs::create_dir(root.join(sub)).unwrap();
-    }
-    for (set, case) in [("Tr", "a"), ("Tr", "b"), ("Ts", "c")] {
-        image(&root.join(format!("images{set}/{case}_0000.nii.gz")));
-        labels(&root.join(format!("labels{set}/{case}.nii.gz")));
-    }
-    fs::write(root.join("imagesTr/._a_0000.nii.gz"), "resource fork").unwrap();
-    fs::write(root.join("labelsTr/.DS_Store"), "finder").unwrap();
-    fs::write(root.join("dataset.json"), DESCRIPTION).unwrap();
-    folder
-}
-
-fn check(root: &Path) -> CheckReport {
-    check_directory(root, &|_, _| {})
-}
-
-/// Opens the dataset and reads every case, as training would; the first error.
-fn first_error(root: &Path) -> Option<String> {
-    let dataset = match Dataset::open(root) {
-        Ok(dataset) => dataset,
-        Err(error) => return Some(error.to_string()),
-    };
-    dataset
-        .training
-        .iter()
-        .find_map(|case| dataset.read_case(case).err())
-        .map(|error| error.to_string())
-}
-
-/// The dataset has exactly this error, and says so in both ways.
-#[track_caller]
-fn assert_only_error(root: &Path, file: &str, message: &str) {
-    let report = check(root);
-    let errors: Vec<_> = report
-        .problems
-        .iter()
-        .filter(|p| p.severity == Severity::Error)
-        .collect();
-    assert_eq!(errors.len(), 1, "{:#?}", report.problems);
-    assert!(errors[0].file.ends_with(file), "{}", errors[0]);
-    assert!(errors[0].message.contains(message), "{}", errors[0]);
-    assert!(!errors[0].cure.is_empty());
-    let line = errors[0].to_string();
-    assert!(!line.contains('\n'), "{line}");
-    assert_eq!(first_error(root), Some(line));
-}
-
-fn edit(root: &Path, from: &str, to: &str) {
-    let path = root.join("dataset.json");
-    let text = fs::read_to_string(&path).unwrap();
-    assert!(text.contains(from));
-    fs::write(&path, text.replace(from, to)).unwrap();
-}
 
 #[test]
 fn an_nnunet_dataset_is_read_as_declared() {
@@ -238,14 +155,14 @@ fn a_missing_dataset_is_named() {
     assert_only_error(
         &folder.path().join("nowhere"),
         "nowhere",
-        "no such directory",
+        "no such file or directory",
     );
-    assert_only_error(
-        &folder.path().join("dataset.json"),
-        "dataset.json",
-        "is a file",
-    );
+    let volume = folder.path().join("labelsTr/a.nii.gz");
+    assert_only_error(&volume, "a.nii.gz", "is a file, not a dataset directory");
     assert_only_error(&folder.path().join("labelsTr"), "labelsTr", "is no dataset");
+    // The description stands for its dataset.
+    let description = folder.path().join("dataset.json");
+    assert_eq!(check(&description).problems, []);
 }
 
 #[test]
@@ -306,20 +223,27 @@ fn a_label_map_of_another_shape_or_spacing_is_named() {
 }
 
 #[test]
-fn a_shifted_label_map_is_a_warning() {
+fn a_label_map_in_another_place_is_refused_from_half_a_voxel_on() {
     let folder = tiny();
-    let path = folder.path().join("labelsTr/b.nii.gz");
-    let mut volume = read_labels(&path).unwrap();
-    volume.geometry.affine[0][3] += 2.0;
-    write_labels(&path, &volume).unwrap();
-    let report = check(folder.path());
+    let root = folder.path();
+    let path = root.join("labelsTr/b.nii.gz");
+    let shift =
+        |millimetres: f64| edit_labels(&path, |labels| labels.geometry.affine[0][3] += millimetres);
+    // Voxels are 1 mm wide.
+    shift(0.4);
+    assert_only_warning(root, "labelsTr/b.nii.gz", "0.40 mm apart");
+    shift(1.6);
+    let message = "2.0 voxels (2.00 mm) away";
+    assert_only_error(root, "labelsTr/b.nii.gz", message);
+    // Whoever knows better may go on.
+    let options = ReadOptions {
+        ignore_geometry: true,
+        ..ReadOptions::default()
+    };
+    let report = check_dataset(root, &options, &|_, _| {});
     assert_eq!((report.errors(), report.warnings()), (0, 1));
-    assert!(
-        report.problems[0].message.contains("2.00 mm apart"),
-        "{}",
-        report.problems[0]
-    );
-    assert_eq!(first_error(folder.path()), None);
+    let dataset = Dataset::open_with(root, &options).unwrap();
+    assert!(dataset.read_case(&dataset.training[1]).is_ok());
 }
 
 #[test]
@@ -416,33 +340,6 @@ fn channels_of_different_grids_are_named() {
 }
 
 #[test]
-fn a_case_without_foreground_is_a_warning() {
-    let folder = tiny();
-    let path = folder.path().join("labelsTr/a.nii.gz");
-    write_labels(&path, &Volume::new(Array3::zeros(SHAPE), geometry())).unwrap();
-    let report = check(folder.path());
-    assert_eq!((report.errors(), report.warnings()), (0, 1));
-    assert!(
-        report.problems[0]
-            .message
-            .contains("nothing but background")
-    );
-}
-
-#[test]
-fn a_class_that_no_case_shows_is_a_warning() {
-    let folder = tiny();
-    edit(
-        folder.path(),
-        r#""kidney": 2"#,
-        r#""kidney": 2, "spleen": 3"#,
-    );
-    let report = check(folder.path());
-    assert_eq!((report.errors(), report.warnings()), (0, 1));
-    assert!(report.problems[0].message.contains("label 3 (spleen)"));
-}
-
-#[test]
 fn wrong_descriptions_say_what_to_write() {
     let changes = [
         (
@@ -456,7 +353,11 @@ fn wrong_descriptions_say_what_to_write() {
             "none with the key \"0\"",
         ),
         (r#"{"0": "CT"}"#, "{}", "declares no channel"),
-        (r#""kidney": 2"#, r#""kidney": [1, 2]"#, "region"),
+        (
+            r#""kidney": 2"#,
+            r#""kidney": [1, 2]"#,
+            "no \"regions_class_order\"",
+        ),
         (r#""kidney": 2"#, r#""kidney": 3"#, "without gap"),
         (r#""kidney": 2"#, r#""kidney": 1"#, "without gap"),
         (r#""kidney": 2"#, r#""kidney": -1"#, "as -1"),
@@ -471,7 +372,12 @@ fn wrong_descriptions_say_what_to_write() {
             r#""ignore": 7"#,
             "must be the highest label, 2",
         ),
-        (r#"".nii.gz""#, r#"".mha""#, "file_ending \".mha\""),
+        (r#"".nii.gz""#, r#"".mha""#, "the volumes end in .nii.gz"),
+        (
+            r#"".nii.gz""#,
+            r#"".mgz""#,
+            "file_ending \".mgz\", which is not read",
+        ),
         (
             r#""numTraining": 2,"#,
             r#""numTraining": 2"#,
@@ -479,7 +385,7 @@ fn wrong_descriptions_say_what_to_write() {
         ),
         (
             r#""background": 0, "liver": 1, "kidney": 2"#,
-            r#""0": "background", "1": "liver""#,
+            r#""0": "background""#,
             "label \"0\" as \"background\"",
         ),
     ];
@@ -529,7 +435,7 @@ fn all_faults_are_listed_in_one_run() {
 fn progress_counts_every_case() {
     let folder = tiny();
     let seen = std::sync::Mutex::new(Vec::new());
-    check_directory(folder.path(), &|done, total| {
+    check_dataset(folder.path(), &ReadOptions::default(), &|done, total| {
         seen.lock().unwrap().push((done, total))
     });
     let mut seen = seen.into_inner().unwrap();
@@ -562,7 +468,7 @@ fn images_to_predict_are_found_by_file_and_by_folder() {
     image(&root.join("imagesTs/c_0001.nii.gz"));
     assert_eq!(find_images(&file, 2, ".nii.gz").unwrap()[0].images.len(), 2);
     assert!(message(&root.join("none"), 1).contains("no such file"));
-    assert!(message(&root.join("dataset.json"), 1).contains("is no .nii or .nii.gz file"));
+    assert!(message(&root.join("dataset.json"), 1).contains("is no volume"));
     fs::create_dir(root.join("empty")).unwrap();
     assert!(message(&root.join("empty"), 1).contains("holds no .nii.gz file"));
 

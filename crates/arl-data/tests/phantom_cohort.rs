@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arl_data::Dataset;
 use arl_data::check::check;
-use arl_data::nifti::{read_image, read_labels};
+use arl_data::formats::{read_image, read_labels};
 use arl_data::phantom::{CohortConfig, write_cohort};
 
 fn small(seed: u64) -> CohortConfig {

@@ -1,8 +1,9 @@
 use crate::{
-    AdaptiveRegionLoss, AdaptiveRegionLossConfig, CrossEntropyLoss, CrossEntropyLossConfig,
-    DiceLoss, DiceLossConfig, FocalLoss, FocalLossConfig, GeneralizedDiceLoss,
-    GeneralizedDiceLossConfig, LossError, RegionGrid, RegionStatistics, StatisticsOptions,
-    TopKCrossEntropyLoss, TopKCrossEntropyLossConfig, TverskyLoss, TverskyLossConfig,
+    Activation, AdaptiveRegionLoss, AdaptiveRegionLossConfig, CrossEntropyLoss,
+    CrossEntropyLossConfig, DiceLoss, DiceLossConfig, FocalLoss, FocalLossConfig,
+    GeneralizedDiceLoss, GeneralizedDiceLossConfig, LossError, RegionGrid, RegionStatistics,
+    StatisticsOptions, TopKCrossEntropyLoss, TopKCrossEntropyLossConfig, TverskyLoss,
+    TverskyLossConfig,
 };
 use burn::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -58,6 +59,32 @@ impl Criterion {
             Self::Focal(config) => &mut config.ignore_index,
             Self::TopKCrossEntropy(config) => &mut config.ignore_index,
         } = ignore_index;
+    }
+
+    /// Makes each channel a question of its own: sigmoid, and no channel is a background to be left out.
+    pub(crate) fn let_classes_overlap(&mut self) -> Result<(), LossError> {
+        match self {
+            Self::AdaptiveRegion(config) => config.include_background = true,
+            Self::Dice(config) => config.include_background = true,
+            Self::Tversky(config) => config.include_background = true,
+            Self::GeneralizedDice(config) => config.include_background = true,
+            Self::CrossEntropy(_) | Self::Focal(_) | Self::TopKCrossEntropy(_) => {}
+        }
+        *match self {
+            Self::AdaptiveRegion(config) => &mut config.activation,
+            Self::Dice(config) => &mut config.activation,
+            Self::Tversky(config) => &mut config.activation,
+            Self::GeneralizedDice(config) => &mut config.activation,
+            Self::CrossEntropy(config) => &mut config.activation,
+            Self::Focal(config) => &mut config.activation,
+            Self::TopKCrossEntropy(_) => {
+                return Err(LossError::Unsupported {
+                    loss: "top-k cross entropy",
+                    needs: "classes that exclude each other",
+                });
+            }
+        } = Activation::Sigmoid;
+        Ok(())
     }
 
     pub(crate) fn init(&self) -> Term {

@@ -219,6 +219,18 @@ impl LossConfig {
         self
     }
 
+    /// The same for channels that are questions of their own and may overlap, such as a tumour and its core: sigmoid instead
+    /// of softmax, and no channel is a background to be left out. The target is then shares, see [`Target::Shares`].
+    ///
+    /// # Errors
+    /// A term that needs classes that exclude each other (top-k cross entropy).
+    pub fn for_overlapping_classes(mut self) -> Result<Self, LossError> {
+        for term in &mut self.terms {
+            term.criterion.let_classes_overlap()?;
+        }
+        Ok(self)
+    }
+
     /// The loss with these options.
     pub fn init(&self) -> Loss {
         let terms = self.terms.iter().filter(|term| term.weight != 0.0);
@@ -395,6 +407,25 @@ mod tests {
                 .with_ignore_index(Some(9));
             let json = serde_json::to_string(&config).unwrap();
             assert_eq!(serde_json::from_str::<LossConfig>(&json).unwrap(), config);
+        }
+    }
+
+    #[test]
+    fn overlapping_classes_make_every_term_a_sigmoid_with_all_channels() {
+        for kind in LossKind::ALL {
+            let config = match LossConfig::of(kind).for_overlapping_classes() {
+                Ok(config) => config,
+                Err(error) => {
+                    assert_eq!(kind, LossKind::DiceTopK);
+                    assert!(error.to_string().contains("exclude each other"), "{error}");
+                    continue;
+                }
+            };
+            let json = serde_json::to_string(&config).unwrap();
+            assert!(!json.to_lowercase().contains("softmax"), "{json}");
+            assert!(!json.contains("\"include_background\":false"), "{json}");
+            let sigmoids = json.to_lowercase().matches("sigmoid").count();
+            assert_eq!(sigmoids, config.terms.len(), "{json}");
         }
     }
 

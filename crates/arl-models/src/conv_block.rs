@@ -1,11 +1,11 @@
 use burn::module::Module;
 use burn::nn::conv::{Conv3d, Conv3dConfig};
-use burn::nn::{InstanceNorm, InstanceNormConfig, PaddingConfig3d};
+use burn::nn::{Initializer, InstanceNorm, InstanceNormConfig, PaddingConfig3d};
 use burn::tensor::{Device, Tensor};
 
 use crate::convolution::convolution;
-use crate::initialization::{he_normal, zero_bias};
-use crate::norm_activation::norm_activation;
+use crate::initialization::{LEAKY_SLOPE, he_normal, zero_bias};
+use crate::norm_activation::{NO_ACTIVATION, norm_activation};
 
 /// Convolution, instance normalisation, leaky ReLU: the unit that nnU-Net's plain networks are made of.
 #[derive(Module, Debug)]
@@ -36,10 +36,37 @@ impl ConvBlock {
         }
     }
 
+    /// The block without its bias, which its normalisation cancels anyway; nnU-Net's projections are made so.
+    pub(crate) fn without_bias(mut self) -> Self {
+        self.conv.bias = None;
+        self
+    }
+
+    /// The block with the scale of its normalisation at zero: what it adds to a residual connection begins as nothing.
+    pub(crate) fn starting_at_zero(mut self, device: &Device) -> Self {
+        let channels = self.norm.num_channels;
+        self.norm.gamma = Some(Initializer::Zeros.init([channels], device));
+        self
+    }
+
     pub(crate) fn forward(&self, x: Tensor<5>) -> Tensor<5> {
-        let bias = self.conv.bias.as_ref().expect("made with a bias").val();
-        let x = convolution(x, self.conv.weight.val(), bias, self.conv.stride);
-        norm_activation(&self.norm, x)
+        norm_activation(&self.norm, self.convolve(x), LEAKY_SLOPE)
+    }
+
+    /// Convolution and normalisation alone, for a sum that is activated afterwards.
+    pub(crate) fn forward_without_activation(&self, x: Tensor<5>) -> Tensor<5> {
+        norm_activation(&self.norm, self.convolve(x), NO_ACTIVATION)
+    }
+
+    fn convolve(&self, x: Tensor<5>) -> Tensor<5> {
+        let weight = self.conv.weight.val();
+        let bias = match &self.conv.bias {
+            Some(bias) => bias.val(),
+            None => Tensor::zeros([weight.dims()[0]], &x.device()),
+        };
+        let [_, _, d, h, w] = weight.dims();
+        let padding = [d, h, w].map(|size| size / 2);
+        convolution(x, weight, bias, self.conv.stride, padding)
     }
 }
 

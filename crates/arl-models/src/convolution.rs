@@ -16,16 +16,14 @@ use burn::tensor::ops::ConvOptions;
 
 use crate::depth_to_space;
 
-/// Convolution of `[N, Cin, D, H, W]` with weights `[Cout, Cin, kernel]` and a bias `[Cout]`, padded by half of the
-/// (odd) kernel.
+/// Convolution of `[N, Cin, D, H, W]` with weights `[Cout, Cin, kernel]` and a bias `[Cout]`.
 pub(crate) fn convolution(
     x: Tensor<5>,
     weight: Tensor<5>,
     bias: Tensor<1>,
     stride: [usize; 3],
+    padding: [usize; 3],
 ) -> Tensor<5> {
-    let [_, _, d, h, w] = weight.dims();
-    let padding = [d, h, w].map(|size| size / 2);
     #[cfg(feature = "flex")]
     if ops::supports(&x) {
         return ops::convolution(x, weight, bias, stride, padding);

@@ -17,6 +17,16 @@ pub enum ModelError {
         /// Stages given.
         stages: usize,
     },
+    /// Residual blocks for another number of stages.
+    #[error(
+        "residual_blocks has {given} numbers for {stages} stages: give one for each stage, finest first"
+    )]
+    ResidualBlocks {
+        /// Numbers given.
+        given: usize,
+        /// Stages of the network.
+        stages: usize,
+    },
     /// A kernel that has no centre voxel.
     #[error(
         "stage {stage} has kernel {kernel:?}, which is even on axis {axis}: \
@@ -53,6 +63,43 @@ pub enum ModelError {
         /// Stride `[D,H,W]` given for stage 0.
         stride: [usize; 3],
     },
+    /// Image channels that cannot be repeated to make up the features they are added to.
+    #[error(
+        "{channels} channels do not divide {features} features: V-Net adds the image to its first features, so use a \
+         multiple of {channels} for features"
+    )]
+    RepeatedChannels {
+        /// Channels of the images.
+        channels: usize,
+        /// Features of the finest level.
+        features: usize,
+    },
+    /// An image that valid convolutions use up, or leave with odd sizes before pooling.
+    #[error(
+        "patch {patch:?} does not fit the network without padding: axis {axis} has {} voxels; the nearest sizes that do \
+         are {}{above}", patch[*axis], below.map_or(String::new(), |below| format!("{below} and "))
+    )]
+    ValidPatchSize {
+        /// Patch `[D,H,W]` in voxels.
+        patch: [usize; 3],
+        /// 0 = D, 1 = H, 2 = W.
+        axis: usize,
+        /// The next smaller size that fits, if there is one.
+        below: Option<usize>,
+        /// The next larger size that fits.
+        above: usize,
+    },
+    /// A network with valid convolutions where every voxel needs its logits.
+    #[error(
+        "patch {patch:?} gives logits of {logits:?} voxels only, because the network has valid convolutions: use the padding \
+         \"same\" to train and predict whole patches"
+    )]
+    SmallerLogits {
+        /// Patch `[D,H,W]` in voxels.
+        patch: [usize; 3],
+        /// Logits `[D,H,W]` in voxels.
+        logits: [usize; 3],
+    },
     /// A patch that the strides do not divide.
     #[error(
         "patch {patch:?} does not fit the network: axis {axis} has {} voxels, not a multiple of {}; \
@@ -77,4 +124,17 @@ pub enum ModelError {
         /// Product of all strides per axis.
         divisors: [usize; 3],
     },
+}
+
+/// Refuses a patch `[D, H, W]` with a size that isn't a positive multiple of its divisor.
+pub(crate) fn check_divisors(patch: [usize; 3], divisors: [usize; 3]) -> Result<(), ModelError> {
+    let fits = |axis: &usize| patch[*axis] > 0 && patch[*axis].is_multiple_of(divisors[*axis]);
+    match (0..3).find(|axis| !fits(axis)) {
+        Some(axis) => Err(ModelError::PatchSize {
+            patch,
+            divisors,
+            axis,
+        }),
+        None => Ok(()),
+    }
 }

@@ -3,6 +3,14 @@
 //! A network is described by a configuration that can be stored as JSON, and used through one trait,
 //! [`SegmentationModel`]: images `[N, C, D, H, W]` in, logits `[N, classes, D, H, W]` out, finest first.
 //!
+//! | network | as in |
+//! |---|---|
+//! | [`UNet`] | nnU-Net: plain, or with a residual encoder; kernels and strides per stage and axis, deep supervision |
+//! | [`VNet`] | Milletari et al. 2016, the paper's or the published prototxt |
+//! | [`CicekUNet`] | Çiçek et al. 2016, with padded or valid convolutions |
+//!
+//! Parameter counts are the published ones, and logits and gradients are held to PyTorch's (`tests/model_references.rs`).
+//!
 //! ```
 //! use arl_models::{SegmentationModel, StageConfig, UNetConfig};
 //! use burn::tensor::{Device, Tensor};
@@ -30,6 +38,8 @@
 //! ```
 #![warn(missing_docs)]
 
+mod cicek_unet;
+mod cicek_unet_config;
 mod conv_block;
 mod convolution;
 mod depth_to_space;
@@ -37,17 +47,29 @@ mod error;
 mod initialization;
 #[cfg(feature = "flex")]
 mod lanes;
+mod max_pool;
 mod model;
+mod network;
 mod norm_activation;
+mod plain_convolution;
+mod residual_block;
 mod unet;
 mod unet_config;
 mod upsample;
+mod vnet;
+mod vnet_config;
 
 #[cfg(test)]
 mod tests;
 
+pub use cicek_unet::CicekUNet;
+pub use cicek_unet_config::{CicekUNetConfig, Padding};
 pub use depth_to_space::depth_to_space;
 pub use error::ModelError;
+pub use max_pool::max_pool;
 pub use model::SegmentationModel;
+pub use network::{Network, NetworkConfig};
 pub use unet::UNet;
 pub use unet_config::{StageConfig, UNetConfig};
+pub use vnet::VNet;
+pub use vnet_config::{VNetConfig, VNetVariant};

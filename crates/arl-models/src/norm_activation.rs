@@ -14,15 +14,20 @@ use burn::nn::InstanceNorm;
 use burn::tensor::Tensor;
 use burn::tensor::activation::leaky_relu;
 
-use crate::initialization::LEAKY_SLOPE;
+/// A leaky ReLU of this slope changes nothing.
+pub(crate) const NO_ACTIVATION: f64 = 1.0;
 
-/// `leaky_relu(norm(x))` of `[N, C, D, H, W]`.
-pub(crate) fn norm_activation(norm: &InstanceNorm, x: Tensor<5>) -> Tensor<5> {
+/// `leaky_relu(norm(x))` of `[N, C, D, H, W]`, with this slope below zero.
+pub(crate) fn norm_activation(norm: &InstanceNorm, x: Tensor<5>, slope: f64) -> Tensor<5> {
     #[cfg(feature = "flex")]
     if let (Some(gamma), Some(beta)) = (&norm.gamma, &norm.beta)
         && ops::supports(&x)
     {
-        return ops::norm_activation(x, gamma.val(), beta.val(), norm.epsilon, LEAKY_SLOPE);
+        return ops::norm_activation(x, gamma.val(), beta.val(), norm.epsilon, slope);
     }
-    leaky_relu(norm.forward(x), LEAKY_SLOPE)
+    let x = norm.forward(x);
+    if slope == NO_ACTIVATION {
+        return x;
+    }
+    leaky_relu(x, slope)
 }

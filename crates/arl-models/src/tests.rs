@@ -1,7 +1,10 @@
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Distribution, Gradients, Tensor};
 
-use crate::{ModelError, SegmentationModel, StageConfig, UNetConfig};
+use crate::{
+    CicekUNetConfig, ModelError, NetworkConfig, Padding, SegmentationModel, StageConfig,
+    UNetConfig, VNetConfig, VNetVariant,
+};
 
 fn config(stages: &[(usize, [usize; 3], [usize; 3])]) -> UNetConfig {
     let stages = stages
@@ -25,6 +28,10 @@ fn anisotropic() -> UNetConfig {
         (6, [3; 3], [1, 2, 2]),
         (8, [3; 3], [2; 3]),
     ])
+}
+
+fn residual() -> UNetConfig {
+    isotropic().with_residual_blocks(Some(vec![1, 2, 1]))
 }
 
 fn output_shapes(config: &UNetConfig, patch: [usize; 3]) -> Vec<[usize; 5]> {
@@ -107,6 +114,33 @@ fn unet_has_as_many_parameters_as_nnunet() {
 }
 
 #[test]
+fn unet_with_a_residual_encoder_has_as_many_parameters_as_nnunet() {
+    // The six stages of nnU-Net's presets for residual encoders, one channel and three classes.
+    let stages = [32, 64, 128, 256, 320, 320]
+        .into_iter()
+        .enumerate()
+        .map(|(i, features)| {
+            StageConfig::new(features, [3; 3], if i == 0 { [1; 3] } else { [2; 3] })
+        });
+    let config = UNetConfig::new(1, 3, stages.collect())
+        .with_residual_blocks(Some(vec![1, 3, 4, 6, 6, 6]))
+        .with_convolutions_per_decoder_stage(1);
+    assert_eq!(config.init(&Device::flex()).num_params(), 102_350_575);
+}
+
+#[test]
+fn unet_with_a_residual_encoder_has_logits_at_every_level() {
+    let config = residual();
+    assert_eq!(
+        output_shapes(&config, [8, 12, 4]),
+        [[2, 3, 8, 12, 4], [2, 3, 4, 6, 2]]
+    );
+    let config = config.with_residual_blocks(Some(vec![1, 2]));
+    let error = config.try_init(&Device::flex()).unwrap_err().to_string();
+    assert!(error.contains("2 numbers for 3 stages"), "{error}");
+}
+
+#[test]
 fn unet_gradient_reaches_every_parameter() {
     struct Check<'a>(&'a Gradients, usize);
     impl ModuleVisitor for Check<'_> {
@@ -175,4 +209,97 @@ fn unet_refuses_descriptions_that_cannot_work() {
         message(config(&[(4, [3, 2, 3], [1; 3]), (4, [3; 3], [2; 3])])).contains("even on axis 1")
     );
     assert!(message(anisotropic().with_stem_stride([2; 3])).contains("on axis 0 it would skip"));
+}
+
+#[test]
+fn vnets_have_their_published_parameters() {
+    for (variant, expected) in [
+        (VNetVariant::Paper, 65_175_314),
+        (VNetVariant::Prototxt, 61_982_682),
+    ] {
+        let config = VNetConfig::new(1, 2).with_variant(variant);
+        let model = config.try_init(&Device::flex()).unwrap();
+        assert_eq!(model.num_params(), expected);
+    }
+}
+
+#[test]
+fn vnet_has_logits_of_the_images_size() {
+    let device = Device::flex();
+    for variant in [VNetVariant::Paper, VNetVariant::Prototxt] {
+        let config = VNetConfig::new(2, 3).with_features(4).with_variant(variant);
+        config.check_patch([16, 32, 16]).unwrap();
+        let model = config.try_init(&device).unwrap();
+        let images = Tensor::random([2, 2, 16, 32, 16], Distribution::Default, &device);
+        assert_eq!(model.predict(images).dims(), [2, 3, 16, 32, 16]);
+    }
+    let message = |config: VNetConfig| config.validate().unwrap_err().to_string();
+    assert!(message(VNetConfig::new(3, 2)).contains("3 channels do not divide 16 features"));
+    assert!(message(VNetConfig::new(0, 2)).contains("in_channels is 0"));
+    let error = VNetConfig::new(1, 2).check_patch([16, 24, 16]).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("axis 1 has 24 voxels, not a multiple of 16")
+    );
+}
+
+#[test]
+fn the_first_unet_has_the_papers_parameters() {
+    let config = CicekUNetConfig::new(3, 3).with_padding(Padding::Valid);
+    let model = config.try_init(&Device::flex()).unwrap();
+    // Gamma, beta, running mean and variance of each normalised channel; biases of the transposed convolutions.
+    let normalised = (32 + 64) + (64 + 128) + (128 + 256) + (256 + 512) + 2 * (256 + 128 + 64);
+    let up = 512 + 256 + 128;
+    let counted = model.num_params() - up - 4 * normalised;
+    assert_eq!([2 * normalised, counted], [4_672, 19_069_955]);
+    assert_eq!(config.output_size([132, 132, 116]).unwrap(), [44, 44, 28]);
+}
+
+#[test]
+fn the_first_unet_with_and_without_padding() {
+    let device = Device::flex();
+    let config = CicekUNetConfig::new(2, 3).with_features(2);
+    let images = Tensor::random([1, 2, 92, 92, 100], Distribution::Default, &device);
+    let valid = config.clone().with_padding(Padding::Valid);
+    let logits = valid.try_init(&device).unwrap().predict(images);
+    assert_eq!(logits.dims(), [1, 3, 4, 4, 12]);
+    let error = valid.check_patch([92, 96, 100]).unwrap_err().to_string();
+    assert!(
+        error.contains("axis 1 has 96 voxels; the nearest sizes that do are 92 and 100"),
+        "{error}"
+    );
+    assert!(valid.check_patch([92, 84, 92]).is_err());
+
+    let images = Tensor::random([2, 2, 8, 16, 24], Distribution::Default, &device);
+    let logits = config.try_init(&device).unwrap().predict(images);
+    assert_eq!(logits.dims(), [2, 3, 8, 16, 24]);
+    assert!(config.check_patch([8, 12, 8]).is_err());
+}
+
+#[test]
+fn network_configs_survive_json_and_name_their_architecture() {
+    for (config, name) in [
+        (NetworkConfig::UNet(residual()), "unet"),
+        (NetworkConfig::VNet(VNetConfig::new(1, 2)), "vnet"),
+        (
+            NetworkConfig::CicekUNet(CicekUNetConfig::new(1, 2)),
+            "cicek_unet",
+        ),
+    ] {
+        let json = serde_json::to_value(&config).unwrap();
+        assert_eq!(json["architecture"], name);
+        assert_eq!(
+            serde_json::from_value::<NetworkConfig>(json).unwrap(),
+            config
+        );
+    }
+    let valid = CicekUNetConfig::new(1, 2).with_padding(Padding::Valid);
+    let error = NetworkConfig::CicekUNet(valid)
+        .check_patch([92; 3])
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("[4, 4, 4] voxels only"),
+        "{error}"
+    );
 }

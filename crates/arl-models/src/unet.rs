@@ -1,18 +1,21 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
-use crate::conv_block::ConvStage;
+use crate::conv_block::{ConvBlock, ConvStage};
+use crate::residual_block::ResidualStage;
 use crate::upsample::Upsample;
 use crate::{SegmentationModel, UNetConfig};
 
-/// 3D U-Net with strided convolutions on the way down, as nnU-Net plans it (`PlainConvUNet`;
-/// Çiçek et al., MICCAI 2016; Isensee et al., Nature Methods 2021).
+/// 3D U-Net with strided convolutions on the way down, as nnU-Net plans it (`PlainConvUNet` and `ResidualEncoderUNet`;
+/// Çiçek et al., MICCAI 2016; Isensee et al., Nature Methods 2021 and MICCAI 2024).
 ///
 /// Made by [`UNetConfig::init`].
 #[derive(Module, Debug)]
 pub struct UNet {
+    /// The convolution before a residual encoder.
+    stem: Option<ConvBlock>,
     /// Finest first.
-    encoder: Vec<ConvStage>,
+    encoder: Vec<EncoderStage>,
     /// Finest first; one fewer than the encoder, whose deepest stage is the turning point.
     decoder: Vec<DecoderStage>,
     /// Finest first: one per decoder stage, or only the finest.
@@ -25,15 +28,32 @@ impl UNet {
     /// `config` is valid.
     pub(crate) fn new(config: UNetConfig, device: &Device) -> Self {
         let stages = &config.stages;
-        let encoder = (0..stages.len())
-            .map(|i| {
+        let first = &stages[0];
+        let stem = config.residual_blocks.as_ref().map(|_| {
+            let channels = [config.in_channels, first.features];
+            ConvBlock::new(channels, first.kernel, config.stem_stride, device)
+        });
+        let encoder = stages
+            .iter()
+            .enumerate()
+            .map(|(i, stage)| {
                 let (input, stride) = match i {
+                    0 if stem.is_some() => (first.features, [1; 3]),
                     0 => (config.in_channels, config.stem_stride),
-                    _ => (stages[i - 1].features, stages[i].stride),
+                    _ => (stages[i - 1].features, stage.stride),
                 };
-                let channels = [input, stages[i].features];
-                let count = config.convolutions_per_encoder_stage;
-                ConvStage::new(channels, stages[i].kernel, stride, count, device)
+                let channels = [input, stage.features];
+                let count = match &config.residual_blocks {
+                    Some(blocks) => blocks[i],
+                    None => config.convolutions_per_encoder_stage,
+                };
+                if stem.is_some() {
+                    let stage = ResidualStage::new(channels, stage.kernel, stride, count, device);
+                    EncoderStage::Residual(stage)
+                } else {
+                    let stage = ConvStage::new(channels, stage.kernel, stride, count, device);
+                    EncoderStage::Plain(stage)
+                }
             })
             .collect();
         let decoder = (0..stages.len() - 1)
@@ -60,6 +80,7 @@ impl UNet {
             })
             .collect();
         Self {
+            stem,
             encoder,
             decoder,
             heads,
@@ -74,7 +95,10 @@ impl UNet {
 
     /// Logits of the `levels` finest heads, finest first.
     fn logits(&self, images: Tensor<5>, levels: usize) -> Vec<Tensor<5>> {
-        let mut x = images;
+        let mut x = match &self.stem {
+            Some(stem) => stem.forward(images),
+            None => images,
+        };
         let mut skips = Vec::with_capacity(self.encoder.len());
         for stage in &self.encoder {
             x = stage.forward(x);
@@ -110,6 +134,22 @@ impl SegmentationModel for UNet {
 
     fn patch_divisors(&self) -> [usize; 3] {
         self.config.patch_divisors()
+    }
+}
+
+/// One resolution on the way down.
+#[derive(Module, Debug)]
+enum EncoderStage {
+    Plain(ConvStage),
+    Residual(ResidualStage),
+}
+
+impl EncoderStage {
+    fn forward(&self, x: Tensor<5>) -> Tensor<5> {
+        match self {
+            Self::Plain(stage) => stage.forward(x),
+            Self::Residual(stage) => stage.forward(x),
+        }
     }
 }
 

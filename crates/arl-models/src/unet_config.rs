@@ -2,6 +2,7 @@ use burn::config::Config;
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
+use crate::error::check_divisors;
 use crate::initialization::draw_weights;
 use crate::{ModelError, UNet};
 
@@ -43,9 +44,13 @@ pub struct UNetConfig {
     /// Whether every decoder level has a head, or only the finest.
     #[config(default = true)]
     pub deep_supervision: bool,
-    /// Convolutions in each stage on the way down.
+    /// Convolutions in each stage on the way down; without meaning for a residual encoder.
     #[config(default = 2)]
     pub convolutions_per_encoder_stage: usize,
+    /// Makes a residual encoder, with so many residual blocks in each stage, behind a single convolution that keeps the
+    /// resolution but for [`stem_stride`](Self::stem_stride) (nnU-Net's `ResidualEncoderUNet`, whose presets have 1, 3,
+    /// 4, 6, 6, 6, … blocks and one convolution per decoder stage).
+    pub residual_blocks: Option<Vec<usize>>,
     /// Convolutions in each stage on the way up.
     #[config(default = 2)]
     pub convolutions_per_decoder_stage: usize,
@@ -78,6 +83,15 @@ impl UNetConfig {
         }
         for (i, stage) in self.stages.iter().enumerate() {
             self.validate_stage(i, stage)?;
+        }
+        if let Some(blocks) = &self.residual_blocks {
+            if blocks.len() != self.stages.len() {
+                return Err(ModelError::ResidualBlocks {
+                    given: blocks.len(),
+                    stages: self.stages.len(),
+                });
+            }
+            at_least_one(blocks, || "residual blocks of a stage".into())?;
         }
         Ok(())
     }
@@ -129,14 +143,7 @@ impl UNetConfig {
     pub fn check_patch(&self, patch: [usize; 3]) -> Result<(), ModelError> {
         self.validate()?;
         let divisors = self.patch_divisors();
-        let fits = |axis: &usize| patch[*axis] > 0 && patch[*axis].is_multiple_of(divisors[*axis]);
-        if let Some(axis) = (0..3).find(|axis| !fits(axis)) {
-            return Err(ModelError::PatchSize {
-                patch,
-                divisors,
-                axis,
-            });
-        }
+        check_divisors(patch, divisors)?;
         if patch == divisors {
             return Err(ModelError::PatchTooSmall { patch, divisors });
         }

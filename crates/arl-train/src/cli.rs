@@ -4,19 +4,26 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::bytes;
+use crate::commands::evaluate::Tolerances;
 use crate::config::DeviceChoice;
+use crate::planning::Planning;
+use arl_data::cache::CacheDtype;
+use arl_data::metrics::Metric;
 use arl_data::split::Fold;
+use arl_data::{LabelRemap, ReadOptions};
 use arl_loss::{EmptyRegions, LossKind, RegionReduction};
 
 /// Train 3D medical image segmentation with the adaptive region-specific loss.
 ///
-/// A dataset directory is nnU-Net raw (dataset.json, imagesTr, labelsTr, imagesTs) or two folders, images* and
-/// labels*, paired by file name.
+/// A dataset is told by what lies in it: nnU-Net raw (dataset.json, imagesTr, labelsTr, imagesTs), the Medical
+/// Segmentation Decathlon (dataset.json that lists the cases), a MONAI datalist (the JSON file, or its directory), or
+/// two folders, images* and labels*, paired by file name.
 ///
 ///   arl demo                                   the whole way on a synthetic cohort, no download
 ///   arl train DATASET --out RUN --minutes 60   plan, preprocess, train
 ///   arl predict RUN DATASET/imagesTs --out P   segment new images
-///   arl evaluate P DATASET/labelsTs            Dice and IoU per case and class
+///   arl evaluate P DATASET/labelsTs            Dice, HD95, NSD and others per case and class
 #[derive(Parser)]
 #[command(version, verbatim_doc_comment, arg_required_else_help = true)]
 pub struct Cli {
@@ -34,14 +41,43 @@ pub enum Command {
     Check(CheckArguments),
     /// Show what the data suggests: spacing, patch, network, normalisation
     Plan(PlanArguments),
+    /// Crop, normalise and resample the training cases into a cache that trainings can share
+    Preprocess(PreprocessArguments),
     /// Train a network on a dataset
     Train(TrainArguments),
     /// Segment images with a trained run
     Predict(PredictArguments),
     /// Score predictions against reference labels
+    ///
+    /// Every class is scored, and every region that a dataset.json beside the reference folder declares; its ignore label
+    /// is left out. Distances are in mm, from surface voxel to surface voxel, as in MONAI: HD and HD95 are the larger of
+    /// both directions, ASSD and NSD pool them. A class that is missed or spurious scores 0 by Dice, IoU and NSD, and its
+    /// distance is infinite (null in JSON): means of distances leave it out, and the table counts such cases.
     Evaluate(EvaluateArguments),
     /// Make a synthetic CT cohort, train on it, predict and evaluate
     Demo(DemoArguments),
+}
+
+/// How the files of a dataset are read.
+#[derive(Args, Clone, Debug, Default, PartialEq)]
+pub struct ReadingArguments {
+    /// Read label values as others, as 255:1,2:1 (or `auto`: the values found, ascending, become 0, 1, 2, ...). dataset.json
+    /// declares the values after that; where those have gaps, they are remapped too
+    #[arg(long, value_name = "FROM:TO,...")]
+    pub remap_labels: Option<LabelRemap>,
+    /// Accept files of one case that lie half a voxel or more apart: voxels are paired by index, not by position
+    #[arg(long)]
+    pub ignore_geometry: bool,
+}
+
+impl ReadingArguments {
+    /// The same as the data side wants it.
+    pub fn options(&self) -> ReadOptions {
+        ReadOptions {
+            remap_labels: self.remap_labels.clone(),
+            ignore_geometry: self.ignore_geometry,
+        }
+    }
 }
 
 /// Arguments of `arl devices`.
@@ -55,8 +91,11 @@ pub struct DevicesArguments {
 /// Arguments of `arl check`.
 #[derive(Args)]
 pub struct CheckArguments {
-    /// Dataset directory
+    /// Dataset directory, or the JSON file that lists its cases
     pub dataset: PathBuf,
+    /// How its files are read.
+    #[command(flatten)]
+    pub reading: ReadingArguments,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -65,12 +104,52 @@ pub struct CheckArguments {
 /// Arguments of `arl plan`.
 #[derive(Args)]
 pub struct PlanArguments {
-    /// Dataset directory
+    /// Dataset directory, or the JSON file that lists its cases
     pub dataset: PathBuf,
+    /// How its files are read.
+    #[command(flatten)]
+    pub reading: ReadingArguments,
     /// Plan for this device: a CPU gets smaller patches and a cheaper network
     #[arg(long, default_value = "auto")]
     pub device: DeviceChoice,
+    /// What the data should not decide.
+    #[command(flatten)]
+    pub planning: Planning,
+    /// The plan of the coarser training that is worth having beside the main one
+    #[arg(long)]
+    pub low_resolution: bool,
     /// Print the plan as JSON, which `arl train --plan` accepts after editing
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `arl preprocess`.
+#[derive(Args)]
+pub struct PreprocessArguments {
+    /// Dataset directory, or the JSON file that lists its cases
+    pub dataset: PathBuf,
+    /// How its files are read.
+    #[command(flatten)]
+    pub reading: ReadingArguments,
+    /// Directory of the cache: one file per case, and the plan; one that was begun is gone on with
+    #[arg(long)]
+    pub out: PathBuf,
+    /// Use this plan (JSON, as `arl plan --json` prints it) [default: the plan.json in --out, else a new one]
+    #[arg(long, value_name = "FILE")]
+    pub plan: Option<PathBuf>,
+    /// What the data should not decide.
+    #[command(flatten)]
+    pub planning: Planning,
+    /// Plan for this device: a CPU gets smaller patches and a cheaper network
+    #[arg(long, default_value = "auto")]
+    pub device: DeviceChoice,
+    /// Number format of intensities: f32, or f16, which halves the files and rounds by at most 0.05 % [default: f32]
+    #[arg(long, value_name = "FORMAT")]
+    pub cache_dtype: Option<CacheDtype>,
+    /// Main memory that cases preprocessed at the same time may share
+    #[arg(long, value_name = "BYTES", default_value = "4GiB", value_parser = bytes::parse)]
+    pub ram: u64,
+    /// Print JSON
     #[arg(long)]
     pub json: bool,
 }
@@ -78,8 +157,11 @@ pub struct PlanArguments {
 /// Arguments of `arl train`.
 #[derive(Args)]
 pub struct TrainArguments {
-    /// Dataset directory
+    /// Dataset directory, or the JSON file that lists its cases
     pub dataset: PathBuf,
+    /// How its files are read.
+    #[command(flatten)]
+    pub reading: ReadingArguments,
     /// Directory of the run: configuration, plan, log and checkpoints
     #[arg(long)]
     pub out: PathBuf,
@@ -112,7 +194,9 @@ pub struct TrainArguments {
     /// Seed of weights, patches and augmentation [default: 0]
     #[arg(long)]
     pub seed: Option<u64>,
-    /// Fold of a five-fold split to validate on, or `all` to train on every case [default: all]
+    /// Fold to validate on, or `all` to train on every case that the dataset does not hold out. Folds are those of a
+    /// splits_final.json in the dataset, else those that it declares itself (MONAI), else nnU-Net's: 0 to 4 are its
+    /// five-fold cross validation, each further number a random part of 80:20 [default: all]
     #[arg(long)]
     pub fold: Option<Fold>,
     /// Initial learning rate [default: 0.003]
@@ -125,9 +209,26 @@ pub struct TrainArguments {
     /// Write a picture (PNG) of the first patches that would be trained on, and end before training; --resume trains
     #[arg(long, value_name = "FILE")]
     pub preview: Option<PathBuf>,
+    /// Threads that make batches, 0 for none beside the training; the batches are the same for any number [default: 1 on
+    /// a CPU, on a GPU one less than the cores, at most 12]
+    #[arg(long)]
+    pub workers: Option<usize>,
+    /// Memory for batches that are made ahead, such as 1GB or 500MB [default: 1GB]
+    #[arg(long, value_name = "BYTES", value_parser = bytes::parse)]
+    pub loader_memory: Option<u64>,
+    /// What the data should not decide.
+    #[command(flatten)]
+    pub planning: Planning,
     /// Use this plan (JSON, as `arl plan --json` prints it) instead of a new one
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["preset", "memory", "batch", "patch", "spacing"])]
     pub plan: Option<PathBuf>,
+    /// Directory of the preprocessed cases, as `arl preprocess` fills it; its plan.json is used if --plan is not given
+    /// [default: cache in --out]
+    #[arg(long, value_name = "DIR")]
+    pub cache: Option<PathBuf>,
+    /// Number format of cached intensities: f32, or f16, which halves the files and rounds by at most 0.05 % [default: f32]
+    #[arg(long, value_name = "FORMAT")]
+    pub cache_dtype: Option<CacheDtype>,
     /// Read defaults from this file; every run saves its own as config.json
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -155,6 +256,9 @@ pub struct PredictArguments {
     /// Overlap of neighbouring windows, as a share of the patch
     #[arg(long, default_value_t = 0.5)]
     pub overlap: f64,
+    /// Accept channels of one case that lie half a voxel or more apart; so does a run that was trained with this
+    #[arg(long)]
+    pub ignore_geometry: bool,
     /// Overwrite predictions that exist
     #[arg(long)]
     pub force: bool,
@@ -170,9 +274,27 @@ pub struct EvaluateArguments {
     pub predictions: PathBuf,
     /// Folder of reference label maps with the same names
     pub reference: PathBuf,
+    /// Read values of the reference as others, as 255:1,2:1: the pairs that the run's config.json holds
+    #[arg(long, value_name = "FROM:TO,...")]
+    pub remap_labels: Option<LabelRemap>,
+    /// Accept references that lie half a voxel or more apart from their predictions
+    #[arg(long)]
+    pub ignore_geometry: bool,
     /// Write the scores to this file [default: summary.json beside the predictions]
     #[arg(long)]
     pub out: Option<PathBuf>,
+    /// Metrics to compute, with commas between them: dice, iou, hd, hd95, assd, nsd, volume_error_ml,
+    /// relative_volume_error [default: all]
+    #[arg(long, value_delimiter = ',', default_values_t = Metric::ALL, hide_default_value = true)]
+    pub metrics: Vec<Metric>,
+    /// Distance in mm within which surfaces agree (NSD): 3 for all, liver=3,1=2 by name or label [default: 2]
+    #[arg(
+        long,
+        value_name = "MM",
+        default_value = "2",
+        hide_default_value = true
+    )]
+    pub tolerance: Tolerances,
     /// Print JSON instead of a table
     #[arg(long)]
     pub json: bool,

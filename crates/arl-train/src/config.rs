@@ -5,14 +5,31 @@ use std::time::Duration;
 
 use anyhow::Context;
 use arl_data::augment::{Augmentation, Preset};
+use arl_data::cache::{CacheDtype, CacheOptions};
 use arl_data::files;
-use arl_data::plan::{Plan, PlanOptions};
+use arl_data::plan::Plan;
 use arl_data::split::Fold;
+use arl_data::{LabelRemap, ReadOptions};
 use arl_loss::{EmptyRegions, LossConfig, LossKind, RegionGrid, RegionReduction};
 use serde::{Deserialize, Serialize};
 
 use crate::budget::Length;
 use crate::cli::TrainArguments;
+use crate::planning::Planning;
+
+/// Bytes for batches that are made ahead, unless told otherwise.
+const LOADER_MEMORY: u64 = 1_000_000_000;
+const MAX_WORKERS: usize = 1024;
+
+/// Threads that make batches, unless told otherwise: one beside a training that needs the cores itself, else all cores
+/// but one, and at most twelve, as in nnU-Net.
+fn default_workers(cpu: bool) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    match cpu {
+        true => 1,
+        false => cores.saturating_sub(1).clamp(1, 12),
+    }
+}
 
 /// Which kind of device to compute on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -96,6 +113,12 @@ pub struct TrainConfig {
     pub version: String,
     /// The dataset directory.
     pub dataset: PathBuf,
+    /// Label values that are read as others: the pairs that were found, if `auto` was asked for.
+    #[serde(default)]
+    pub remap_labels: Option<LabelRemap>,
+    /// Whether files of one case may lie in different places.
+    #[serde(default)]
+    pub ignore_geometry: bool,
     /// The loss.
     pub loss: LossKind,
     /// Edge of the loss's regions in voxels.
@@ -121,6 +144,18 @@ pub struct TrainConfig {
     pub learning_rate: f64,
     /// Random changes of the patches.
     pub augment: Augment,
+    /// What was decided about the plan; nothing, where it was given with `--plan`.
+    pub planning: Planning,
+    /// Where the preprocessed cases lie, if not in the run.
+    #[serde(default)]
+    pub cache: Option<PathBuf>,
+    /// Number format of cached intensities.
+    #[serde(default)]
+    pub cache_dtype: CacheDtype,
+    /// Threads that make batches; they change none.
+    pub workers: usize,
+    /// Bytes for batches that are made ahead.
+    pub loader_memory: u64,
 }
 
 /// What a config file given with `--config` may hold: any part of [`TrainConfig`].
@@ -131,6 +166,8 @@ struct PartialConfig {
     _version: Option<String>,
     #[serde(rename = "dataset")]
     _dataset: Option<PathBuf>,
+    remap_labels: Option<LabelRemap>,
+    ignore_geometry: Option<bool>,
     loss: Option<LossKind>,
     region_size: Option<usize>,
     region_reduction: Option<RegionReduction>,
@@ -143,15 +180,43 @@ struct PartialConfig {
     fold: Option<Fold>,
     learning_rate: Option<f64>,
     augment: Option<Augment>,
+    planning: Planning,
+    cache: Option<PathBuf>,
+    cache_dtype: Option<CacheDtype>,
+    workers: Option<usize>,
+    loader_memory: Option<u64>,
+}
+
+impl PartialConfig {
+    fn of(arguments: &TrainArguments) -> anyhow::Result<Self> {
+        match &arguments.config {
+            Some(path) => read_json(path).context("--config"),
+            None => Ok(Self::default()),
+        }
+    }
+}
+
+/// How and where a new run reads and computes: needed before the rest of its configuration is known.
+pub fn first_choices(arguments: &TrainArguments) -> anyhow::Result<(ReadOptions, DeviceChoice)> {
+    let file = PartialConfig::of(arguments)?;
+    let asked = &arguments.reading;
+    let reading = ReadOptions {
+        remap_labels: asked.remap_labels.clone().or(file.remap_labels),
+        ignore_geometry: asked.ignore_geometry || file.ignore_geometry.unwrap_or(false),
+    };
+    let device = arguments.device.or(file.device);
+    Ok((reading, device.unwrap_or(DeviceChoice::Auto)))
 }
 
 impl TrainConfig {
-    /// The configuration of a new run: the command line, else the file of `--config`, else the defaults.
-    pub fn new(arguments: &TrainArguments, cpu: bool) -> anyhow::Result<Self> {
-        let file: PartialConfig = match &arguments.config {
-            Some(path) => read_json(path).context("--config")?,
-            None => PartialConfig::default(),
-        };
+    /// The configuration of a new run: the command line, else the file of `--config`, else the defaults. `reading`
+    /// is that of the opened dataset.
+    pub fn new(
+        arguments: &TrainArguments,
+        reading: ReadOptions,
+        cpu: bool,
+    ) -> anyhow::Result<Self> {
+        let file = PartialConfig::of(arguments)?;
         let loss = match &arguments.loss {
             Some(name) => name.parse()?,
             None => file.loss.unwrap_or(LossKind::ArlCe),
@@ -166,6 +231,8 @@ impl TrainConfig {
         let config = Self {
             version: env!("CARGO_PKG_VERSION").into(),
             dataset: arguments.dataset.clone(),
+            remap_labels: reading.remap_labels,
+            ignore_geometry: reading.ignore_geometry,
             loss,
             region_size: arguments.region_size.or(file.region_size).unwrap_or(16),
             region_reduction: match &arguments.region_reduction {
@@ -198,12 +265,22 @@ impl TrainConfig {
                     Preset::Nnunet
                 })),
             },
+            planning: match arguments.plan {
+                Some(_) => Planning::default(),
+                None => arguments.planning.clone().or(file.planning),
+            },
+            cache: arguments.cache.clone().or(file.cache),
+            cache_dtype: (arguments.cache_dtype.or(file.cache_dtype)).unwrap_or_default(),
+            workers: (arguments.workers.or(file.workers)).unwrap_or_else(|| default_workers(cpu)),
+            loader_memory: (arguments.loader_memory.or(file.loader_memory))
+                .unwrap_or(LOADER_MEMORY),
         };
         config.validate()?;
         Ok(config)
     }
 
-    fn validate(&self) -> anyhow::Result<()> {
+    /// Whether the numbers make sense; a run's own configuration can have been edited.
+    pub fn validate(&self) -> anyhow::Result<()> {
         let positive = |minutes: f64| minutes.is_finite() && minutes > 0.0;
         anyhow::ensure!(
             self.region_size > 0,
@@ -220,7 +297,24 @@ impl TrainConfig {
             "the learning rate {} is not in (0, 1]",
             self.learning_rate
         );
+        anyhow::ensure!(
+            self.workers <= MAX_WORKERS,
+            "{} workers are more than {MAX_WORKERS}",
+            self.workers
+        );
+        anyhow::ensure!(
+            self.loader_memory > 0,
+            "the loader needs memory for at least one batch"
+        );
         Ok(())
+    }
+
+    /// How the cache is made.
+    pub fn cache_options(&self) -> CacheOptions {
+        CacheOptions {
+            dtype: self.cache_dtype,
+            ..CacheOptions::default()
+        }
     }
 
     /// The length of the training.
@@ -231,42 +325,30 @@ impl TrainConfig {
         }
     }
 
-    /// The loss with its regions, cut by size but never larger than the patch.
-    pub fn loss_config(&self, patch: [usize; 3], ignore_label: Option<u16>) -> LossConfig {
-        let region = patch.map(|edge| edge.min(self.region_size));
-        LossConfig::of(self.loss)
+    /// The loss with its regions, cut by size but never larger than the patch. (These regions are boxes; those of a plan
+    /// are sets of labels.)
+    ///
+    /// # Errors
+    /// A loss that needs classes that exclude each other, where the plan has regions.
+    pub fn loss_config(&self, plan: &Plan) -> anyhow::Result<LossConfig> {
+        let region = plan.patch_size.map(|edge| edge.min(self.region_size));
+        let loss = LossConfig::of(self.loss)
             .with_regions(RegionGrid::size(region))
             .with_region_reduction(self.region_reduction)
-            .with_empty_regions(self.empty_regions)
-            .with_ignore_index(ignore_label.map(i64::from))
-    }
-}
-
-/// What a device lets the plan spend.
-pub fn plan_options(cpu: bool) -> PlanOptions {
-    if cpu {
-        // Three steps a second on two cores, at half resolution inside. Many small patches, most of them around an
-        // organ, teach more in the same minutes than few large ones: benches/RESULTS.md.
-        PlanOptions {
-            max_patch_voxels: 64 * 64 * 64,
-            batch_size: 1,
-            base_features: 24,
-            max_features: 192,
-            stem_stride: 2,
-            foreground_fraction: 0.67,
-            target_spacing: None,
-            patch_size: None,
+            .with_empty_regions(self.empty_regions);
+        match plan.regions.is_empty() {
+            true => Ok(loss.with_ignore_index(plan.ignore_label.map(i64::from))),
+            false => loss
+                .for_overlapping_classes()
+                .with_context(|| format!("--loss {} can't learn the dataset's regions", self.loss)),
         }
-    } else {
-        PlanOptions {
-            max_patch_voxels: 128 * 128 * 128,
-            batch_size: 2,
-            base_features: 32,
-            max_features: 320,
-            stem_stride: 1,
-            foreground_fraction: 0.33,
-            target_spacing: None,
-            patch_size: None,
+    }
+
+    /// How the run's dataset is read.
+    pub fn reading(&self) -> ReadOptions {
+        ReadOptions {
+            remap_labels: self.remap_labels.clone(),
+            ignore_geometry: self.ignore_geometry,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod allocator;
 mod budget;
+mod bytes;
 mod checkpoints;
 mod cli;
 mod commands;
@@ -12,6 +13,7 @@ mod monitor;
 mod network;
 mod overlay;
 mod patches;
+mod planning;
 mod preview;
 mod run;
 mod schedule;
@@ -56,6 +58,7 @@ fn run(command: &Command) -> anyhow::Result<ExitCode> {
         Command::Devices(arguments) => commands::devices::run(arguments),
         Command::Check(arguments) => commands::check::run(arguments),
         Command::Plan(arguments) => commands::plan::run(arguments),
+        Command::Preprocess(arguments) => commands::preprocess::run(arguments),
         Command::Train(arguments) => commands::train::run(arguments),
         Command::Predict(arguments) => commands::predict::run(arguments),
         Command::Evaluate(arguments) => commands::evaluate::run(arguments),

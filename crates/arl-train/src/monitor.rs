@@ -32,7 +32,7 @@ const LOG_EVERY: Duration = Duration::from_secs(30);
 struct Sums {
     steps: usize,
     loss: f64,
-    /// TP, FP, FN per class.
+    /// TP, FP, FN per class but the background, or per region.
     overlap: [Vec<f64>; 3],
 }
 
@@ -41,10 +41,10 @@ impl Sums {
         self.loss / self.steps.max(1) as f64
     }
 
-    /// Mean over the foreground classes that occurred of `2·TP / (2·TP + FP + FN)`, from soft counts.
+    /// Mean over the classes that occurred of `2·TP / (2·TP + FP + FN)`, from soft counts.
     fn dice(&self) -> Option<f64> {
         let [tp, fp, fn_] = &self.overlap;
-        let classes: Vec<f64> = (1..tp.len())
+        let classes: Vec<f64> = (0..tp.len())
             .filter(|&c| tp[c] + fn_[c] > 0.0)
             .map(|c| 2.0 * tp[c] / (2.0 * tp[c] + fp[c] + fn_[c]))
             .collect();
@@ -152,11 +152,15 @@ impl Monitor {
         let rate = state.training.steps as f64 / seconds.max(1e-9);
         let left = self.budget.left(1.0 / rate.max(1e-9));
         let line = format!(
-            "epoch {}  step {}  loss {:.4}  Dice {:.3}  {rate:.2} it/s  {} left",
+            "epoch {}  step {}  loss {:.4}  Dice {:.3}  {rate:.2} it/s  data wait {:.0} %  {} left",
             state.epoch,
             self.budget.steps(),
             state.training.mean_loss(),
             state.training.dice().unwrap_or(0.0),
+            percent(
+                ((self.waited)()).saturating_sub(state.waited_before),
+                seconds
+            ),
             minutes(left),
         );
         if let Some(bar) = &state.bar {
@@ -173,6 +177,7 @@ impl Monitor {
         let seconds = state.epoch_started.elapsed().as_secs_f64();
         let steps = state.training.steps;
         let waited = (self.waited)();
+        let waited_now = waited.saturating_sub(state.waited_before);
         let entry = json!({
             "epoch": state.epoch,
             "steps": state.steps_before + steps,
@@ -182,16 +187,18 @@ impl Monitor {
             "validation_loss": (state.validation.steps > 0).then(|| state.validation.mean_loss()),
             "validation_dice": state.validation.dice(),
             "iterations_per_second": steps as f64 / seconds.max(1e-9),
-            "waited_for_data_seconds": (waited - state.waited_before).as_secs_f64(),
+            "waited_for_data_seconds": waited_now.as_secs_f64(),
+            "data_wait_percent": percent(waited_now, seconds),
         });
         let line = format!(
-            "epoch {} done: loss {:.4}, Dice {:.3}, validation loss {:.4}, validation Dice {:.3}, {:.2} it/s",
+            "epoch {} done: loss {:.4}, Dice {:.3}, validation loss {:.4}, validation Dice {:.3}, {:.2} it/s, data wait {:.0} %",
             state.epoch,
             state.training.mean_loss(),
             state.training.dice().unwrap_or(0.0),
             state.validation.mean_loss(),
             state.validation.dice().unwrap_or(0.0),
             steps as f64 / seconds.max(1e-9),
+            percent(waited_now, seconds),
         );
         match &state.bar {
             Some(bar) => bar.println(&line),
@@ -210,6 +217,11 @@ impl Monitor {
         state.epoch += 1;
         state.epoch_started = Instant::now();
     }
+}
+
+/// The share of an epoch's `seconds` so far that training waited for batches, validation included.
+fn percent(waited: Duration, seconds: f64) -> f64 {
+    (100.0 * waited.as_secs_f64() / seconds.max(1e-9)).min(100.0)
 }
 
 fn minutes(time: Duration) -> String {

@@ -1,7 +1,8 @@
 //! The network with its loss, as Burn's learner wants them.
 
-use arl_data::plan::Plan;
-use arl_loss::DeepSupervision;
+use anyhow::Context;
+use arl_data::plan::{Architecture, Plan};
+use arl_loss::{DeepSupervision, Target};
 use arl_models::{SegmentationModel, StageConfig, UNet, UNetConfig};
 use burn::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
 use burn::module::{Module, ModuleVisitor, Param};
@@ -19,6 +20,37 @@ pub struct Segmenter {
     pub network: UNet,
     #[module(skip)]
     loss: DeepSupervision,
+    #[module(skip)]
+    regions: RegionLabels,
+}
+
+/// Which labels make up each region, where regions are learned.
+#[derive(Debug, Clone)]
+struct RegionLabels {
+    /// The labels of each region; empty where classes exclude each other.
+    values: Vec<Vec<u16>>,
+    ignore_label: Option<u16>,
+}
+
+impl RegionLabels {
+    /// What the logits should be: the labels themselves, or for regions 1 within and 0 outside of each, `[N, R, D, H, W]`.
+    /// Ignored voxels have the share -1, which counts nowhere.
+    fn target(&self, labels: Tensor<4, Int>) -> Target {
+        if self.values.is_empty() {
+            return labels.into();
+        }
+        let is = |value: u16| labels.clone().equal_elem(i64::from(value));
+        let region = |values: &Vec<u16>| {
+            let masks = values.iter().map(|&value| is(value).float());
+            masks.reduce(|a, b| a + b)
+        };
+        let shares = Tensor::stack::<5>(self.values.iter().filter_map(region).collect(), 1);
+        match self.ignore_label {
+            // No region holds the ignored label, so its shares are 0 here.
+            Some(ignored) => (shares - is(ignored).float().unsqueeze_dim::<5>(1)).into(),
+            None => shares.into(),
+        }
+    }
 }
 
 /// Patches on the device: images `[N, C, D, H, W]` and labels `[N, D, H, W]`.
@@ -33,40 +65,70 @@ pub struct PatchTensors {
 pub struct StepOutput {
     /// The loss, one number.
     pub loss: Tensor<1>,
-    /// Soft TP, FP and FN of each class over the patch, `[3, C]`.
+    /// Soft TP, FP and FN over the patch of each class but the background, or of each region, `[3, C]`.
     pub overlap: Tensor<2>,
 }
 
 impl Segmenter {
-    /// Puts a network and a loss together.
-    pub fn new(network: UNet, loss: DeepSupervision) -> Self {
-        Self { network, loss }
+    /// Puts the network of a plan and a loss together.
+    pub fn new(network: UNet, loss: DeepSupervision, plan: &Plan) -> Self {
+        let regions = RegionLabels {
+            values: plan.regions.iter().map(|r| r.values.clone()).collect(),
+            ignore_label: plan.ignore_label,
+        };
+        Self {
+            network,
+            loss,
+            regions,
+        }
     }
 
     fn score(&self, images: Tensor<5>, labels: Tensor<4, Int>) -> StepOutput {
         let logits = self.network.forward(images);
         let (loss, statistics) = self
             .loss
-            .try_forward_with_statistics(logits, labels)
+            .try_forward_with_statistics(logits, self.regions.target(labels))
             .unwrap_or_else(|error| panic!("{error}"));
         let of_classes = |sums: Tensor<3>| sums.detach().sum_dim(0).sum_dim(2).flatten::<1>(0, 2);
         let overlap = [statistics.tp, statistics.fp, statistics.fn_].map(of_classes);
+        let overlap = Tensor::stack::<2>(overlap.to_vec(), 0);
+        let [_, channels] = overlap.dims();
+        let background = usize::from(self.regions.values.is_empty());
         StepOutput {
             loss,
-            overlap: Tensor::stack(overlap.to_vec(), 0),
+            overlap: overlap.narrow(1, background, channels - background),
         }
     }
 }
 
 /// The network that a plan describes.
-pub fn network_config(plan: &Plan) -> UNetConfig {
+///
+/// # Errors
+/// When there is no such network, or the plan's patch does not go through it.
+pub fn network_config(plan: &Plan) -> anyhow::Result<UNetConfig> {
+    let blocks: Vec<usize> = plan.stages.iter().map(|stage| stage.blocks).collect();
     let stages = plan
         .stages
         .iter()
         .map(|stage| StageConfig::new(stage.features, stage.kernel, stage.stride))
         .collect();
-    UNetConfig::new(plan.channel_names.len(), plan.num_classes(), stages)
+    let config = UNetConfig::new(plan.channel_names.len(), plan.outputs(), stages)
         .with_stem_stride(plan.stem_stride)
+        .with_convolutions_per_decoder_stage(plan.decoder_convolutions);
+    let config = match plan.architecture {
+        Architecture::ResidualEncoder => config.with_residual_blocks(Some(blocks)),
+        Architecture::Plain => {
+            anyhow::ensure!(
+                blocks.windows(2).all(|pair| pair[0] == pair[1]),
+                "the plan has {blocks:?} blocks in its stages; a plain network needs the same number in each"
+            );
+            config.with_convolutions_per_encoder_stage(blocks[0])
+        }
+    };
+    config
+        .check_patch(plan.patch_size)
+        .context("the plan's patch")?;
+    Ok(config)
 }
 
 impl TrainStep for Segmenter {
@@ -144,4 +206,27 @@ fn clip(module: &Segmenter, gradients: &mut GradientsParams) {
     let total = Tensor::cat(norm.squares, 0).sum().sqrt();
     let factor = (total.add_scalar(1e-6).recip().mul_scalar(GRADIENT_NORM)).clamp_max(1.0);
     module.visit(&mut Scale { gradients, factor });
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{Device, TensorData};
+
+    use super::*;
+
+    #[test]
+    fn regions_share_voxels_and_ignored_ones_count_nowhere() {
+        let labels = RegionLabels {
+            values: vec![vec![1, 2], vec![2]],
+            ignore_label: Some(3),
+        };
+        let data = TensorData::new(vec![0i32, 1, 2, 3], [1, 1, 1, 4]);
+        let target = labels.target(Tensor::<4, Int>::from_data(data, &Device::flex()));
+        let Target::Shares(shares) = target else {
+            panic!("regions are shares");
+        };
+        assert_eq!(shares.dims(), [1, 2, 1, 1, 4]);
+        let shares: Vec<f32> = shares.into_data().iter::<f32>().collect();
+        assert_eq!(shares, [0.0, 1.0, 1.0, -1.0, 0.0, 0.0, 1.0, -1.0]);
+    }
 }

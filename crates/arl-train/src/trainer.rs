@@ -30,8 +30,6 @@ use crate::schedule::PolynomialSchedule;
 /// Patches that every epoch is validated on.
 const VALIDATION_PATCHES: usize = 2;
 const WEIGHT_DECAY: f32 = 1e-2;
-/// Folds of the split.
-pub const FOLDS: usize = 5;
 
 /// Ends a training when its budget is spent, after the epoch's checkpoint was written.
 #[derive(Clone)]
@@ -56,15 +54,12 @@ pub fn train(
     device: &Device,
     resume: Option<Manifest>,
 ) -> anyhow::Result<()> {
-    let network = network_config(plan);
-    network
-        .check_patch(plan.patch_size)
-        .context("the plan's patch")?;
+    let network = network_config(plan)?;
     // Parameters drawn on a device without gradients would not ask for any later.
     let training_device = device.clone().autodiff();
     let network = network.init_seeded(&training_device, config.seed)?;
-    let loss = DeepSupervision::new(&config.loss_config(plan.patch_size, plan.ignore_label));
-    let segmenter = Segmenter::new(network, loss);
+    let loss = DeepSupervision::new(&config.loss_config(plan)?);
+    let segmenter = Segmenter::new(network, loss, plan);
 
     let (epochs_done, steps, seconds) = resume
         .as_ref()
@@ -90,7 +85,7 @@ pub fn train(
     })
     .context("listening for Ctrl-C")?;
 
-    let loader = patches(config, plan, &cache, split, 1)?;
+    let loader = patches(config, plan, &cache, split, config.workers)?;
     let validation = validation_patches(
         &cache,
         &indices(&cache, &split.validation),
@@ -176,7 +171,7 @@ pub fn patches(
             spacing: plan.target_spacing,
             seed: config.seed,
             workers,
-            queue_batches: 3,
+            memory: config.loader_memory,
         },
     )?)
 }

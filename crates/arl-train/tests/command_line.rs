@@ -56,15 +56,22 @@ fn a_run_trains_predicts_on_the_input_grid_and_is_scored() {
     let dataset = cohort(directory.path());
     let (run, out) = (directory.path().join("run"), directory.path().join("out"));
     let words = ["--epochs", "1", "--steps-per-epoch", "2", "--device", "cpu"];
-    assert_success(&arl(&[
+    let loader = ["--workers", "2", "--loader-memory", "50MB", "--batch", "2"];
+    let trained = arl(&[
         &["train", text(&dataset), "--out", text(&run)],
         &words[..],
+        &loader[..],
     ]
-    .concat()));
+    .concat());
+    assert_success(&trained);
+    let message = String::from_utf8_lossy(&trained.stderr);
+    assert!(message.contains("data wait"), "{message}");
     let log = fs::read_to_string(run.join("log.jsonl")).unwrap();
     let entry: serde_json::Value = serde_json::from_str(log.lines().next().unwrap()).unwrap();
     assert_eq!(entry["epoch"], 1);
     assert!(entry["loss"].as_f64().unwrap() > 0.0);
+    let wait = entry["data_wait_percent"].as_f64().unwrap();
+    assert!((0.0..=100.0).contains(&wait), "{wait}");
     let images = dataset.join("imagesTs");
     assert_success(&arl(&[
         "predict",
@@ -75,7 +82,7 @@ fn a_run_trains_predicts_on_the_input_grid_and_is_scored() {
         "--device",
         "cpu",
     ]));
-    let image = arl_data::nifti::read_geometry(&images.join("phantom_test_000_0000.nii.gz"));
+    let image = arl_data::formats::read_geometry(&images.join("phantom_test_000_0000.nii.gz"));
     let image = image.or_else(|_| {
         let first = fs::read_dir(&images)
             .unwrap()
@@ -83,10 +90,10 @@ fn a_run_trains_predicts_on_the_input_grid_and_is_scored() {
             .unwrap()
             .unwrap()
             .path();
-        arl_data::nifti::read_geometry(&first)
+        arl_data::formats::read_geometry(&first)
     });
     let predicted = fs::read_dir(&out).unwrap().next().unwrap().unwrap().path();
-    let predicted = arl_data::nifti::read_labels(&predicted).unwrap();
+    let predicted = arl_data::formats::read_labels(&predicted).unwrap();
     predicted.geometry.matches(&image.unwrap()).unwrap();
     let scored = arl(&[
         "evaluate",
@@ -103,6 +110,12 @@ fn a_run_trains_predicts_on_the_input_grid_and_is_scored() {
         config.contains("\"region_reduction\": \"present\""),
         "{config}"
     );
+    let saved: serde_json::Value = serde_json::from_str(&config).unwrap();
+    assert_eq!(saved["workers"], 2);
+    assert_eq!(saved["loader_memory"], 50_000_000);
+    assert_eq!(saved["planning"]["batch"], 2);
+    let plan = fs::read_to_string(run.join("plan.json")).unwrap();
+    assert!(plan.contains("\"batch_size\": 2"), "{plan}");
     // What exists is not overwritten.
     let again = arl(&[
         "predict",
@@ -137,6 +150,61 @@ fn a_run_trains_predicts_on_the_input_grid_and_is_scored() {
     )
     .unwrap();
     assert_one_line(&arl(&words), &["0.0.1", "train anew"]);
+}
+
+#[test]
+fn a_plan_follows_its_options_and_a_wrong_one_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let dataset = cohort(directory.path());
+    let plan = |words: &[&str]| {
+        let output = arl(&[&["plan", text(&dataset), "--device", "cpu"], words].concat());
+        let plan = serde_json::from_slice::<serde_json::Value>(&output.stdout);
+        (output, plan.unwrap_or_default())
+    };
+    let (_, small) = plan(&["--json"]);
+    assert_eq!(small["architecture"], "plain");
+    assert_eq!(small["stem_stride"], serde_json::json!([2, 2, 2]));
+    let (_, residual) = plan(&["--preset", "resenc-l", "--memory", "12GB", "--json"]);
+    assert_eq!(residual["architecture"], "residual_encoder");
+    assert_eq!(residual["stages"][1]["blocks"], 3);
+    let (_, asked) = plan(&[
+        "--patch",
+        "30,40,41",
+        "--spacing",
+        "4,4,4",
+        "--batch",
+        "3",
+        "--json",
+    ]);
+    assert_eq!(asked["target_spacing"], serde_json::json!([4.0, 4.0, 4.0]));
+    assert_eq!(asked["batch_size"], 3);
+    let words = plan(&["--preset", "plain"]).0.stdout;
+    let words = String::from_utf8_lossy(&words);
+    assert!(
+        words.contains("plain U-Net") && words.contains("GB"),
+        "{words}"
+    );
+    assert_one_line(&plan(&["--memory", "8GB"]).0, &["cpu", "no memory budget"]);
+    assert_one_line(&plan(&["--preset", "plain", "--memory", "1kB"]).0, &["GB"]);
+
+    // A residual encoder is refused before anything is written, and so is a plan with a misspelt field.
+    let run = directory.path().join("run");
+    let train = [
+        "train",
+        text(&dataset),
+        "--out",
+        text(&run),
+        "--device",
+        "cpu",
+    ];
+    let residual = arl(&[&train[..], &["--preset", "resenc-m"]].concat());
+    assert_one_line(&residual, &["residual encoder", "--preset plain"]);
+    let file = directory.path().join("plan.json");
+    let misspelt = small.to_string().replace("batch_size", "bach_size");
+    fs::write(&file, misspelt).unwrap();
+    let misspelt = arl(&[&train[..], &["--plan", text(&file)]].concat());
+    assert_one_line(&misspelt, &["plan.json", "bach_size"]);
+    assert!(!run.exists());
 }
 
 #[test]
@@ -200,6 +268,180 @@ fn a_killed_training_goes_on_from_its_last_checkpoint() {
         epochs,
         "no step was lost or repeated"
     );
+}
+
+/// The plan of a dataset with another target spacing, in a file.
+fn plan_at(directory: &Path, dataset: &Path, spacing: f64) -> PathBuf {
+    let plan = arl(&["plan", text(dataset), "--device", "cpu", "--json"]);
+    assert_success(&plan);
+    let mut plan: serde_json::Value = serde_json::from_slice(&plan.stdout).unwrap();
+    plan["target_spacing"] = serde_json::json!([spacing, spacing, spacing]);
+    let file = directory.join("plan.json");
+    fs::write(&file, plan.to_string()).unwrap();
+    file
+}
+
+/// The names of the files in a cache and when each was written.
+fn cached(directory: &Path) -> Vec<(String, std::time::SystemTime)> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let mut files: Vec<_> = entries
+        .map(|entry| (entry.file_name().into_string().unwrap(), entry.metadata()))
+        .filter(|(name, _)| name.ends_with(".arlcache"))
+        .map(|(name, metadata)| (name, metadata.unwrap().modified().unwrap()))
+        .collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn a_cache_is_filled_once_and_trained_from() {
+    let directory = tempfile::tempdir().unwrap();
+    let dataset = cohort(directory.path());
+    let (cache, run) = (directory.path().join("cache"), directory.path().join("run"));
+    let words = [
+        "preprocess",
+        text(&dataset),
+        "--out",
+        text(&cache),
+        "--device",
+        "cpu",
+        "--json",
+    ];
+    let filled = arl(&[&words[..], &["--cache-dtype", "f16"]].concat());
+    assert_success(&filled);
+    let summary: serde_json::Value = serde_json::from_slice(&filled.stdout).unwrap();
+    assert_eq!(summary["cases"].as_array().unwrap().len(), 2);
+    assert_eq!(summary["cache_dtype"], "f16");
+    let first = cached(&cache);
+    let bytes: u64 = (first.iter())
+        .map(|(name, _)| fs::metadata(cache.join(name)).unwrap().len())
+        .sum();
+    assert_eq!(summary["bytes"], bytes);
+
+    let train =
+        |more: &[&str]| arl(&[&["train", text(&dataset), "--out", text(&run)], more].concat());
+    let words = ["--epochs", "1", "--steps-per-epoch", "1", "--device", "cpu"];
+    let shared = ["--cache", text(&cache), "--cache-dtype", "f16"];
+    assert_success(&train(&[&words[..], &shared].concat()));
+    assert_eq!(cached(&cache), first, "the training used what was there");
+    let config = fs::read_to_string(run.join("config.json")).unwrap();
+    let config: serde_json::Value = serde_json::from_str(&config).unwrap();
+    assert_eq!(config["cache_dtype"], "f16");
+    assert_eq!(config["cache"], text(&cache));
+    let plan = |directory: &Path| fs::read_to_string(directory.join("plan.json")).unwrap();
+    assert_eq!(plan(&run), plan(&cache));
+
+    // Another plan needs another cache.
+    let other = plan_at(directory.path(), &dataset, 4.0);
+    let words = [
+        "preprocess",
+        text(&dataset),
+        "--out",
+        text(&cache),
+        "--plan",
+        text(&other),
+    ];
+    assert_one_line(&arl(&words), &["plan.json", "another --out"]);
+
+    // Damage in the middle of the voxels is found when a patch needs them; the line says how to go on.
+    for (name, _) in &first {
+        let mut bytes = fs::read(cache.join(name)).unwrap();
+        let part = bytes.len() / 4..bytes.len() / 2;
+        bytes[part].iter_mut().for_each(|byte| *byte ^= 0x55);
+        fs::write(cache.join(name), bytes).unwrap();
+    }
+    let damaged = train(&["--resume", "--epochs", "40"]);
+    assert_one_line(&damaged, &[".arlcache", "damaged", "delete the file"]);
+    for (name, _) in &first {
+        fs::remove_file(cache.join(name)).unwrap();
+    }
+    assert_success(&train(&["--resume", "--epochs", "2"]));
+}
+
+#[test]
+fn a_killed_preprocessing_keeps_its_finished_cases() {
+    let directory = tempfile::tempdir().unwrap();
+    let dataset = cohort(directory.path());
+    let plan = plan_at(directory.path(), &dataset, 0.5);
+    let cache = directory.path().join("cache");
+    // A budget that no case fits in: one after the other.
+    let words = [
+        "preprocess",
+        text(&dataset),
+        "--out",
+        text(&cache),
+        "--plan",
+        text(&plan),
+        "--memory",
+        "0.001",
+    ];
+    let mut preprocessing = Command::new(env!("CARGO_BIN_EXE_arl"))
+        .args(words)
+        .stderr(std::process::Stdio::null())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let started = Instant::now();
+    let finished = || {
+        let files = cached(&cache).into_iter();
+        files
+            .filter(|(name, _)| !name.starts_with('.'))
+            .collect::<Vec<_>>()
+    };
+    while finished().is_empty() {
+        assert!(
+            started.elapsed() < Duration::from_secs(240),
+            "no case in time"
+        );
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    preprocessing.kill().unwrap();
+    preprocessing.wait().unwrap();
+    let before = finished();
+    let again = arl(&words);
+    assert_success(&again);
+    let after = cached(&cache);
+    assert_eq!(after.len(), 2, "two cases and no leftovers: {after:?}");
+    assert!(
+        before.iter().all(|file| after.contains(file)),
+        "{before:?} {after:?}"
+    );
+    let message = String::from_utf8_lossy(&again.stderr).into_owned();
+    assert!(before.len() == 2 || message.contains("alone"), "{message}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_full_disk_is_one_line_and_leaves_nothing_half_written() {
+    let directory = tempfile::tempdir().unwrap();
+    let dataset = cohort(directory.path());
+    let disk = directory.path().join("disk");
+    fs::create_dir(&disk).unwrap();
+    let mounted = Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=192k", "tmpfs", text(&disk)])
+        .stderr(std::process::Stdio::null())
+        .status();
+    if !mounted.is_ok_and(|status| status.success()) {
+        println!("skipped: a small disk (tmpfs) can only be mounted by root");
+        return;
+    }
+    let words = [
+        "preprocess",
+        text(&dataset),
+        "--out",
+        text(&disk),
+        "--device",
+        "cpu",
+    ];
+    let full = arl(&words);
+    let left: Vec<_> = fs::read_dir(&disk)
+        .unwrap()
+        .map(|e| e.unwrap().file_name())
+        .collect();
+    let unmounted = Command::new("umount").arg(&disk).status();
+    assert!(unmounted.is_ok_and(|status| status.success()));
+    assert_one_line(&full, &[".arlcache", "No space left", "free some space"]);
+    assert!(left.iter().all(|name| name == "plan.json"), "{left:?}");
 }
 
 #[test]
@@ -292,20 +534,20 @@ fn faulty_input_gets_one_line_and_leaves_nothing_behind() {
     assert_one_line(&train(), &[&name]);
     fs::write(&labels[0], &good).unwrap();
 
-    let mut volume = arl_data::nifti::read_labels(&labels[0]).unwrap();
+    let mut volume = arl_data::formats::read_labels(&labels[0]).unwrap();
     volume.data[[0, 0, 0]] = 77;
-    arl_data::nifti::write_labels(&labels[0], &volume).unwrap();
+    arl_data::formats::write_labels(&labels[0], &volume).unwrap();
     assert_one_line(&train(), &[&name, "77"]);
     let small = ndarray::Array3::zeros([4, 4, 4]);
     let geometry = arl_data::Geometry::new([4, 4, 4], volume.geometry.affine);
-    arl_data::nifti::write_labels(&labels[0], &arl_data::Volume::new(small, geometry)).unwrap();
+    arl_data::formats::write_labels(&labels[0], &arl_data::Volume::new(small, geometry)).unwrap();
     assert_one_line(&train(), &[&name]);
     fs::write(&labels[0], &good).unwrap();
 
     let image = dataset.join("imagesTr").join(format!("{stem}_0000.nii.gz"));
-    let mut volume = arl_data::nifti::read_image(&image).unwrap();
+    let mut volume = arl_data::formats::read_image(&image).unwrap();
     volume.data[[1, 2, 3]] = f32::NAN;
-    arl_data::nifti::write_image(&image, &volume).unwrap();
+    arl_data::formats::write_image(&image, &volume).unwrap();
     assert_one_line(&train(), &[&format!("{stem}_0000.nii.gz"), "NaN"]);
     assert!(!run.exists(), "nothing is written for a faulty dataset");
 }
@@ -457,4 +699,175 @@ fn a_subset_of_a_real_ct_goes_the_whole_way() {
     assert_success(&scored);
     let summary: serde_json::Value = serde_json::from_slice(&scored.stdout).unwrap();
     assert!(summary["foreground_mean"]["Dice"].is_number());
+}
+
+/// A bright ball with a brighter core in noise, on 24³ voxels of 1 mm; a corner is not to be judged. The label maps hold
+/// 10, 20 and 30.
+fn tumours(directory: &Path) -> PathBuf {
+    use arl_data::formats::{write_image, write_labels};
+    let dataset = directory.join("dataset");
+    for folder in ["imagesTr", "labelsTr", "imagesTs", "labelsTs"] {
+        fs::create_dir_all(dataset.join(folder)).unwrap();
+    }
+    let shape = [24; 3];
+    let geometry = arl_data::Geometry::from_spacing(shape, [1.0; 3]);
+    for (case, set) in [(0, "Tr"), (1, "Tr"), (2, "Ts")] {
+        let label = |(d, h, w): (usize, usize, usize)| {
+            let distance =
+                [(d, 11 + case), (h, 12), (w, 10 + case)].map(|(a, b)| a.abs_diff(b).pow(2));
+            match distance.iter().sum::<usize>() {
+                0..16 => 20,
+                16..64 => 10,
+                _ if d + h + w < 6 => 30,
+                _ => 0,
+            }
+        };
+        let labels = ndarray::Array3::from_shape_fn(shape, label);
+        let mut noise = 1u32;
+        let image = labels.mapv(|label: u16| {
+            noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            f32::from(label % 30) * 10.0 + (noise >> 24) as f32 / 8.0 + 1.0
+        });
+        let place = |data| arl_data::Volume::new(data, geometry.clone());
+        let images = dataset.join(format!("images{set}/case_{case}_0000.nii.gz"));
+        write_image(&images, &arl_data::Volume::new(image, geometry.clone())).unwrap();
+        write_labels(
+            &dataset.join(format!("labels{set}/case_{case}.nii.gz")),
+            &place(labels),
+        )
+        .unwrap();
+    }
+    fs::write(
+        dataset.join("dataset.json"),
+        r#"{"channel_names": {"0": "MR"}, "numTraining": 2, "file_ending": ".nii.gz", "regions_class_order": [1, 2],
+            "labels": {"background": 0, "whole": [1, 2], "core": 2, "ignore": 3}}"#,
+    )
+    .unwrap();
+    dataset
+}
+
+#[test]
+fn regions_and_remapped_labels_go_the_whole_way() {
+    let directory = tempfile::tempdir().unwrap();
+    let dataset = tumours(directory.path());
+    let (run, out) = (directory.path().join("run"), directory.path().join("out"));
+    let remap = ["--remap-labels", "10:1,20:2,30:3"];
+    let checked = arl(&["check", text(&dataset)]);
+    assert_eq!(checked.status.code(), Some(1));
+    assert!(
+        String::from_utf8_lossy(&checked.stdout).contains("undeclared label values 10, 20, 30")
+    );
+    assert_success(&arl(&[&["check", text(&dataset)], &remap[..]].concat()));
+
+    // The smallest network that can tell bright from dark.
+    let words = ["plan", text(&dataset), "--device", "cpu", "--json"];
+    let plan = arl(&[&words[..], &remap[..]].concat());
+    assert_success(&plan);
+    let mut plan: serde_json::Value = serde_json::from_slice(&plan.stdout).unwrap();
+    assert_eq!(plan["regions"][0]["name"], "whole");
+    let stages = plan["stages"].as_array_mut().unwrap();
+    stages.truncate(2);
+    stages
+        .iter_mut()
+        .for_each(|stage| stage["features"] = 8.into());
+    plan["stem_stride"] = serde_json::json!([1, 1, 1]);
+    plan["patch_size"] = serde_json::json!([16, 16, 16]);
+    let plan_file = directory.path().join("plan.json");
+    fs::write(&plan_file, plan.to_string()).unwrap();
+    let train = [
+        "train",
+        text(&dataset),
+        "--out",
+        text(&run),
+        "--plan",
+        text(&plan_file),
+        "--device",
+        "cpu",
+        "--loss",
+        "arl+ce",
+        "--epochs",
+        "1",
+        "--steps-per-epoch",
+        "60",
+        "--learning-rate",
+        "0.01",
+    ];
+    // A plan of other regions is not trained on.
+    let dull = fs::read_to_string(&plan_file)
+        .unwrap()
+        .replace("\"core\"", "\"other\"");
+    let other_plan = directory.path().join("other.json");
+    fs::write(&other_plan, dull).unwrap();
+    let mut other = train;
+    other[5] = text(&other_plan);
+    assert_one_line(
+        &arl(&[&other[..], &remap[..]].concat()),
+        &["regions are not those of"],
+    );
+    let topk = train.map(|word| if word == "arl+ce" { "dice+topk" } else { word });
+    let refused = arl(&[&topk[..], &remap[..]].concat());
+    assert_one_line(&refused, &["--loss dice+topk", "exclude each other"]);
+    assert!(!run.exists());
+    assert_success(&arl(&[&train[..], &remap[..]].concat()));
+    let config = fs::read_to_string(run.join("config.json")).unwrap();
+    assert!(
+        config.contains("\"remap_labels\": \"10:1,20:2,30:3\""),
+        "{config}"
+    );
+
+    let images = dataset.join("imagesTs");
+    assert_success(&arl(&[
+        "predict",
+        text(&run),
+        text(&images),
+        "--out",
+        text(&out),
+        "--device",
+        "cpu",
+    ]));
+    let found = arl_data::formats::read_labels(&out.join("case_2.nii.gz")).unwrap();
+    let truth = arl_data::formats::read_labels(&dataset.join("labelsTs/case_2.nii.gz")).unwrap();
+    // Overlap of a region in both maps; the ignored corner is none of either.
+    let dice = |found_in: &[u16], true_in: &[u16]| {
+        let mut counts = [0.0; 2];
+        for (found, truth) in found
+            .data
+            .iter()
+            .zip(&truth.data)
+            .filter(|(_, truth)| **truth != 30)
+        {
+            let (found, truth) = (found_in.contains(found), true_in.contains(truth));
+            counts[0] += f64::from(u8::from(found && truth)) * 2.0;
+            counts[1] += f64::from(u8::from(found)) + f64::from(u8::from(truth));
+        }
+        counts[0] / counts[1]
+    };
+    let (whole, core) = (dice(&[1, 2], &[10, 20]), dice(&[2], &[20]));
+    assert!(
+        whole > 0.8 && core > 0.6,
+        "Dice {whole} of the whole, {core} of the core"
+    );
+
+    let reference = dataset.join("labelsTs");
+    let words = ["evaluate", text(&out), text(&reference), "--json"];
+    assert_one_line(
+        &arl(&[&words[..], &["--remap-labels", "auto"]].concat()),
+        &["config.json"],
+    );
+    assert_success(&arl(&[&words[..], &remap[..]].concat()));
+    // A run goes on with what it was made with.
+    let words = [
+        "train",
+        text(&dataset),
+        "--out",
+        text(&run),
+        "--resume",
+        "--epochs",
+        "1",
+    ];
+    assert_one_line(
+        &arl(&[&words[..], &remap[..]].concat()),
+        &["own configuration"],
+    );
+    assert_success(&arl(&words));
 }

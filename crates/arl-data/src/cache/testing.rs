@@ -4,8 +4,9 @@ use std::path::Path;
 
 use ndarray::{Array3, Array4};
 
-use super::file::{self, Origin};
-use super::{Cache, locations};
+use super::file::{self, CaseWriter, Header, Origin};
+use super::locations::Draw;
+use super::{Cache, CacheDtype};
 
 /// A case of one channel, its image counting the voxels in memory order.
 pub(crate) struct TestCase {
@@ -34,21 +35,54 @@ impl TestCase {
     }
 }
 
-/// Writes the cases with the classes `0..classes` and maps them.
+/// Writes the cases with the classes `0..classes` and opens them.
 pub(crate) fn cache_of(directory: &Path, cases: &[TestCase], classes: u16) -> Cache {
-    let values: Vec<u16> = (0..classes).collect();
+    cache_of_dtype(directory, cases, classes, CacheDtype::F32)
+}
+
+/// [`cache_of`] with another number format.
+pub(crate) fn cache_of_dtype(
+    directory: &Path,
+    cases: &[TestCase],
+    classes: u16,
+    dtype: CacheDtype,
+) -> Cache {
+    let groups: Vec<[u16; 1]> = (0..classes).map(|class| [class]).collect();
     let cases = cases
         .iter()
         .map(|case| {
             let path = directory.join(format!("{}.arlcache", case.id));
-            let origin = Origin {
-                id: case.id.clone(),
-                sources: Vec::new(),
-                plan: String::new(),
+            let (channels, d, h, w) = case.image.dim();
+            let header = Header {
+                origin: Origin {
+                    id: case.id.clone(),
+                    sources: Vec::new(),
+                    plan: String::new(),
+                    dtype,
+                },
+                channels,
+                shape: [d, h, w],
+                label_bytes: if case.labels.iter().all(|v| *v < 256) {
+                    1
+                } else {
+                    2
+                },
+                locations_per_class: Vec::new(),
             };
-            let locations = locations::draw(&case.labels, &values, 1000, 7);
-            file::write(&path, origin.clone(), &case.image, &case.labels, &locations).unwrap();
-            file::open(&path, &origin).unwrap().unwrap()
+            let mut draw = Draw::new(&groups, 1000, 7);
+            for ((d, h), row) in ndarray::indices((d, h)).into_iter().zip(case.labels.rows()) {
+                draw.row(d, h, &row.to_vec());
+            }
+            let channels: Vec<Vec<f32>> = case
+                .image
+                .outer_iter()
+                .map(|channel| channel.iter().copied().collect())
+                .collect();
+            let labels: Vec<u16> = case.labels.iter().copied().collect();
+            let mut writer = CaseWriter::begin(&path, header.clone()).unwrap();
+            writer.slab(&channels, &labels).unwrap();
+            writer.finish(&draw.finish()).unwrap();
+            file::open(&path, &header.origin).unwrap().unwrap()
         })
         .collect();
     Cache {

@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use rayon::prelude::*;
-
-use super::listing::{Naming, attach_labels, channel_of, group_by_case, id_of, is_volume, volumes};
-use super::{Dataset, LabelClass, Layout};
+use super::description::Layout;
+use super::faults::Faults;
+use super::listing::{
+    Naming, attach_labels, channels_by_number, common_ending, group_by_case, id_of, volumes,
+};
+use super::{Dataset, ReadOptions, scan};
 use crate::error::{DataError, Result};
-use crate::nifti;
 
 /// Folder names in order of preference; the second of each pair holds the label maps.
 const TRAINING: [(&str, &str); 3] = [
@@ -19,83 +20,56 @@ const TRAINING: [(&str, &str); 3] = [
 ];
 const TEST: [(&str, &str); 2] = [("imagesTs", "labelsTs"), ("images_test", "labels_test")];
 
-pub(super) fn survey(root: &Path) -> Result<(Dataset, Vec<DataError>)> {
-    let (images, labels) = training_folders(root)?;
-    let files = volumes(&images)?;
-    let file_ending = file_ending(&images, &files)?;
-    let (channels, naming) = channels(&files, &volumes(&labels)?, file_ending);
-    let (mut training, mut faults) = group_by_case(&images, files, channels, file_ending, naming);
-    faults.extend(attach_labels(&mut training, &labels, file_ending)?);
+pub(super) fn survey(root: PathBuf, options: &ReadOptions) -> Result<(Dataset, Faults)> {
+    let mut faults = Faults::default();
+    let (images, labels) = training_folders(&root)?;
+    let files = volumes(&images, &mut faults)?;
+    let Some(ending) = common_ending(files.iter().map(PathBuf::as_path)) else {
+        return Err(faults.errors.into_iter().next().unwrap_or_else(|| {
+            DataError::invalid(
+                &images,
+                "holds no volume (.nii.gz, .nrrd, .mha, ...)",
+                "put the training images there",
+            )
+        }));
+    };
+    let label_files = volumes(&labels, &mut Faults::default())?;
+    let (channels, naming) = channels(&files, &label_files, ending);
+    let mut training = group_by_case(&images, files, channels, ending, naming, &mut faults);
+    attach_labels(&mut training, &labels, ending, &mut faults)?;
+    // Nothing says what the images are: normalised per volume, as unknown modalities are.
+    let channel_names = scan::unnamed_channels(&training, channels);
+    let channels = channel_names.len();
 
     let mut test = Vec::new();
     for (images, labels) in TEST {
         let (images, labels) = (root.join(images), root.join(labels));
         if images.is_dir() {
-            let (mut cases, more) =
-                group_by_case(&images, volumes(&images)?, channels, file_ending, naming);
-            faults.extend(more);
+            let files = volumes(&images, &mut faults)?;
+            test = group_by_case(&images, files, channels, ending, naming, &mut faults);
             if labels.is_dir() {
-                faults.extend(attach_labels(&mut cases, &labels, file_ending)?);
+                attach_labels(&mut test, &labels, ending, &mut faults)?;
             }
-            test = cases;
             break;
         }
     }
 
-    let found: Vec<Result<BTreeSet<u16>>> = training
-        .par_iter()
-        .filter_map(|case| case.label.as_deref())
-        .map(|label| Ok(nifti::read_labels(label)?.data.iter().copied().collect()))
-        .collect();
-    let mut values = BTreeSet::from([0]);
-    for result in found {
-        match result {
-            Ok(more) => values.extend(more),
-            Err(fault) => faults.push(fault),
-        }
-    }
-    if faults.is_empty() && usize::from(*values.last().unwrap_or(&0)) >= values.len() {
-        let values: Vec<String> = values.iter().map(u16::to_string).collect();
-        faults.push(DataError::invalid(
-            &labels,
-            format!(
-                "its label maps hold the values {}, but values must run from 0 without gap",
-                values.join(", ")
-            ),
-            "renumber them to 0, 1, 2, ...",
-        ));
-    }
-    if faults.is_empty() && values.len() < 2 {
-        faults.push(DataError::invalid(
-            &labels,
-            "its label maps hold nothing but background",
-            "mark the structures to be segmented as 1, 2, ...",
-        ));
-    }
-    let classes = values
-        .into_iter()
-        .map(|value| LabelClass {
-            name: if value == 0 {
-                "background".to_owned()
-            } else {
-                format!("label_{value}")
-            },
-            value,
-        })
-        .collect();
+    let mut options = options.clone();
+    let table = scan::classes_of(&labels, &training, &mut options, &mut faults);
     let dataset = Dataset {
-        root: root.to_owned(),
-        name: super::directory_name(root),
+        name: super::directory_name(&root),
+        root,
         layout: Layout::Folders,
-        // Nothing says what the images are: normalised per volume, as unknown modalities are.
-        channel_names: (0..channels)
-            .map(|channel| format!("channel_{channel}"))
-            .collect(),
-        classes,
-        ignore_label: None,
-        file_ending: file_ending.to_owned(),
+        channel_names,
+        classes: table.classes,
+        regions: table.regions,
+        ignore_label: table.ignore_label,
+        file_ending: ending.to_owned(),
         training,
         test,
+        folds: Vec::new(),
+        held_out: Vec::new(),
+        options,
     };
     Ok((dataset, faults))
 }
@@ -144,27 +118,6 @@ fn training_folders(root: &Path) -> Result<(PathBuf, PathBuf)> {
     }
 }
 
-/// The ending that most images have.
-fn file_ending(folder: &Path, files: &[PathBuf]) -> Result<&'static str> {
-    let count = |ending: &str| {
-        files
-            .iter()
-            .filter(|path| is_volume(path) == Some(ending))
-            .count()
-    };
-    nifti::ENDINGS
-        .into_iter()
-        .max_by_key(|ending| count(ending))
-        .filter(|ending| count(ending) > 0)
-        .ok_or_else(|| {
-            DataError::invalid(
-                folder,
-                "holds no .nii or .nii.gz file",
-                "put the training images there",
-            )
-        })
-}
-
 /// Number of channels, and whether the names count them.
 ///
 /// They do not where an image has a label map of exactly its name. Else there is one channel more than the highest number.
@@ -174,12 +127,8 @@ fn channels(images: &[PathBuf], labels: &[PathBuf], file_ending: &str) -> (usize
     if stems().any(|stem| labels.contains(stem)) {
         return (1, Naming::Plain);
     }
-    let numbers: Option<Vec<usize>> = stems().map(|stem| channel_of(stem).1).collect();
-    match numbers {
-        Some(numbers) => (
-            numbers.into_iter().max().map_or(1, |n| n + 1),
-            Naming::Numbered,
-        ),
+    match channels_by_number(images, file_ending) {
+        Some(channels) => (channels, Naming::Numbered),
         None => (1, Naming::Plain),
     }
 }

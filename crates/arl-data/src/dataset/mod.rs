@@ -1,26 +1,39 @@
 //! Dataset layouts: which files form a case, what the channels are and which classes there are.
 //!
-//! Two layouts are told apart by what lies in the directory: nnU-Net raw (a `dataset.json`) and plain folders
-//! (`images*/` beside `labels*/`). Files whose names start with a dot are ignored everywhere.
+//! Layouts are told apart by what lies in the directory ([`Layout`]), and nothing else is asked for: no environment
+//! variable, no number of the dataset. Files whose names start with a dot are ignored everywhere.
 
+mod datalist;
+mod description;
+pub(crate) mod faults;
 mod folders;
+mod inputs;
+mod labels;
 mod listing;
 mod nnunet;
+mod placement;
 pub(crate) mod read;
+mod remap;
+mod scan;
 
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{DataError, Result};
-use listing::{Naming, channel_of, group_by_case, id_of, is_volume, volumes};
+use crate::error::Result;
+use crate::split::Split;
+pub use description::Layout;
+use faults::Faults;
+pub use inputs::find_images;
+pub use placement::check_placement;
+pub use remap::LabelRemap;
 
 /// One subject: an image file per channel and, for training and scoring, a label map.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Case {
     /// Name of the case: the file name without channel number and ending.
     pub id: String,
-    /// One file per channel, in channel order.
+    /// One file per channel, in channel order, or one 4D file that holds all.
     pub images: Vec<PathBuf>,
     /// The label map, if there is one.
     pub label: Option<PathBuf>,
@@ -28,6 +41,7 @@ pub struct Case {
 
 /// A class to be segmented and the value that stands for it in the label maps.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct LabelClass {
     /// Name as declared in the dataset.
     pub name: String,
@@ -35,20 +49,30 @@ pub struct LabelClass {
     pub value: u16,
 }
 
-/// How a dataset directory is organised.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Layout {
-    /// nnU-Net v2 raw: `dataset.json`, `imagesTr/CASE_0000.nii.gz`, `labelsTr/CASE.nii.gz`, `imagesTs/`.
-    NnUnetRaw,
-    /// No description file: an `images*/` folder and a `labels*/` folder, paired by file name.
-    Folders,
+/// Labels that are learned as one, and may share voxels with other regions, such as the whole tumour and its core.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Region {
+    /// Name as declared in the dataset.
+    pub name: String,
+    /// The values of its voxels in the label maps, ascending.
+    pub values: Vec<u16>,
+    /// The value with which it is painted into a predicted label map, over the regions before it.
+    pub paint: u16,
+}
+
+/// How the files of a dataset are to be read, where a person wants something else than what they say.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ReadOptions {
+    /// Label values that are read as others.
+    pub remap_labels: Option<LabelRemap>,
+    /// Accept files of one case that lie in different places; their voxels are paired by index.
+    pub ignore_geometry: bool,
 }
 
 /// A dataset directory whose files are known; their voxels are checked by [`check`](crate::check::check) or on reading.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Dataset {
-    /// The directory.
+    /// The directory, or that of the description file.
     pub root: PathBuf,
     /// Declared name, else the directory's.
     pub name: String,
@@ -58,6 +82,8 @@ pub struct Dataset {
     pub channel_names: Vec<String>,
     /// Classes sorted by value, background (0) first.
     pub classes: Vec<LabelClass>,
+    /// What is learned instead of the classes, in the order of painting; empty where each voxel is of one class.
+    pub regions: Vec<Region>,
     /// Voxels with this value count nowhere.
     pub ignore_label: Option<u16>,
     /// Ending of all volumes, with its dots (`.nii.gz`).
@@ -66,42 +92,53 @@ pub struct Dataset {
     pub training: Vec<Case>,
     /// Cases to predict, sorted by id, with labels where a `labelsTs` folder has them.
     pub test: Vec<Case>,
+    /// The parts of a cross validation that the dataset itself declares; empty where it does not.
+    pub folds: Vec<Split>,
+    /// Cases of `training` that the dataset holds out for validation whatever the fold.
+    pub held_out: Vec<String>,
+    /// How its files are read. Remapped labels are in pairs here, even if `auto` was asked for.
+    pub options: ReadOptions,
 }
 
 impl Dataset {
-    /// Finds the cases and classes of the dataset at `root`.
+    /// Finds the cases and classes of the dataset at `path`: a directory, or the JSON file that lists its cases.
     ///
-    /// Voxels are not read, except that plain folders are scanned for the label values that occur.
+    /// Voxels are not read, except that label maps are scanned for the values that occur where nothing declares them.
     ///
     /// # Errors
-    /// When the directory is missing or of no known layout, or the files do not form complete cases. The first fault is
-    /// returned; [`check_directory`](crate::check::check_directory) lists all of them.
-    pub fn open(root: &Path) -> Result<Self> {
-        let (dataset, faults) = Self::survey(root)?;
-        match faults.into_iter().next() {
+    /// When nothing is there or of no known layout, or the files do not form complete cases. The first fault is
+    /// returned; [`check_dataset`](crate::check::check_dataset) lists all of them.
+    pub fn open(path: &Path) -> Result<Self> {
+        Self::open_with(path, &ReadOptions::default())
+    }
+
+    /// As [`open`](Self::open), reading the files as `options` say.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_with(path: &Path, options: &ReadOptions) -> Result<Self> {
+        let (dataset, faults) = Self::survey(path, options)?;
+        match faults.errors.into_iter().next() {
             Some(fault) => Err(fault),
             None => Ok(dataset),
         }
     }
 
-    /// As [`open`](Self::open), but faults of single cases are collected and the cases left out.
-    pub(crate) fn survey(root: &Path) -> Result<(Self, Vec<DataError>)> {
-        if !root.is_dir() {
-            let message = if root.exists() {
-                "is a file, not a dataset directory"
-            } else {
-                "there is no such directory"
-            };
-            return Err(DataError::invalid(root, message, "check the dataset path"));
-        }
-        if root.join(nnunet::DESCRIPTION).exists() {
-            nnunet::survey(root)
-        } else {
-            folders::survey(root)
+    /// As [`open_with`](Self::open_with), but all faults are collected, and what can be found in spite of them is.
+    pub(crate) fn survey(path: &Path, options: &ReadOptions) -> Result<(Self, Faults)> {
+        let found = description::recognise(path)?;
+        match found.description {
+            None => folders::survey(found.root, options),
+            Some((file, description)) if found.layout == Layout::NnUnetRaw => {
+                nnunet::survey(found.root, &file, description, options)
+            }
+            Some((file, description)) => {
+                datalist::survey(found.root, &file, found.layout, description, options)
+            }
         }
     }
 
-    /// Number of classes, background included: the number of output channels of a network.
+    /// Number of classes, background included.
     pub fn num_classes(&self) -> usize {
         self.classes.len()
     }
@@ -109,86 +146,6 @@ impl Dataset {
     /// The values that a label map may hold: all classes, and the ignore label.
     pub(crate) fn declares(&self, value: u16) -> bool {
         self.ignore_label == Some(value) || self.classes.iter().any(|c| c.value == value)
-    }
-}
-
-/// Finds the images to predict: one file, or all cases of a folder such as `imagesTs`, sorted by id.
-///
-/// `CASE_0000.nii.gz`, `CASE_0001.nii.gz`, ... form case `CASE` with a file per channel; with one channel, names without
-/// a channel number are accepted too. A single file stands for channel 0, the other channels are looked for beside it.
-///
-/// # Errors
-/// When `input` is missing or holds no image with `file_ending`, or when a case lacks a channel.
-pub fn find_images(input: &Path, channels: usize, file_ending: &str) -> Result<Vec<Case>> {
-    if input.is_dir() {
-        let files = volumes(input)?;
-        let naming = if channels == 1 {
-            Naming::of_single_channel(&files, file_ending)
-        } else {
-            Naming::Numbered
-        };
-        let (cases, faults) = group_by_case(input, files, channels, file_ending, naming);
-        if let Some(fault) = faults.into_iter().next() {
-            return Err(fault);
-        }
-        if cases.is_empty() {
-            return Err(DataError::invalid(
-                input,
-                format!("holds no {file_ending} file"),
-                "give an image file or a folder of images",
-            ));
-        }
-        return Ok(cases);
-    }
-    if !input.exists() {
-        return Err(DataError::invalid(
-            input,
-            "there is no such file or directory",
-            "check the path",
-        ));
-    }
-    // A single file may be stored otherwise than the training data were: both endings are read.
-    let ending = is_volume(input).ok_or_else(|| {
-        DataError::invalid(
-            input,
-            "is no .nii or .nii.gz file",
-            "convert the image to .nii.gz",
-        )
-    })?;
-    let (id, channel) = channel_of(id_of(input, ending));
-    match channel {
-        Some(0) if channels > 1 => {
-            let folder = input.parent().unwrap_or(Path::new(""));
-            let images: Vec<PathBuf> = (0..channels)
-                .map(|c| folder.join(format!("{id}_{c:04}{ending}")))
-                .collect();
-            if let Some(missing) = images.iter().find(|path| !path.exists()) {
-                return Err(listing::missing_channel(missing, channels));
-            }
-            Ok(vec![Case {
-                id: id.to_owned(),
-                images,
-                label: None,
-            }])
-        }
-        _ if channels == 1 => {
-            // Only channel 0 of one channel carries a number; anything else belongs to the name.
-            let id = if channel == Some(0) {
-                id
-            } else {
-                id_of(input, ending)
-            };
-            Ok(vec![Case {
-                id: id.to_owned(),
-                images: vec![input.to_owned()],
-                label: None,
-            }])
-        }
-        _ => Err(DataError::invalid(
-            input,
-            format!("the model reads {channels} channels, and this is one file"),
-            "give channel 0, named CASE_0000 with the other channels CASE_0001, ... beside it",
-        )),
     }
 }
 

@@ -1,295 +1,279 @@
 //! nnU-Net v2 raw: `dataset.json` beside `imagesTr`, `labelsTr` and perhaps `imagesTs`, `labelsTs`.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use super::listing::{Naming, attach_labels, group_by_case, volumes};
-use super::{Case, Dataset, LabelClass, Layout};
+use super::description::{Description, Entries, Layout, Modality};
+use super::faults::Faults;
+use super::labels::Declared;
+use super::listing::{
+    Naming, attach_labels, channels_by_number, common_ending, fault_of_path, group_by_case,
+    is_volume, volumes,
+};
+use super::{Case, Dataset, ReadOptions, scan};
 use crate::error::{DataError, Result};
-use crate::nifti;
+use crate::formats;
 
-pub(super) const DESCRIPTION: &str = "dataset.json";
-
-/// The keys of `dataset.json` that mean something here; nnU-Net and people add others.
-#[derive(Deserialize)]
-struct Description {
-    name: Option<String>,
-    #[serde(alias = "modality")]
-    channel_names: Option<Map<String, Value>>,
-    labels: Option<Map<String, Value>>,
-    #[serde(rename = "numTraining")]
-    num_training: Option<u64>,
-    file_ending: Option<String>,
-    /// Files listed one by one instead of found in folders.
-    dataset: Option<Map<String, Value>>,
-    /// Present in descriptions of the Medical Segmentation Decathlon.
-    training: Option<Value>,
-}
-
-pub(super) fn survey(root: &Path) -> Result<(Dataset, Vec<DataError>)> {
-    let path = root.join(DESCRIPTION);
-    let wrong = |message: String, cure: &str| DataError::invalid(&path, message, cure);
-    let text = fs::read_to_string(&path).map_err(|e| DataError::io(&path, e))?;
-    let description: Description = serde_json::from_str(&text).map_err(|e| {
-        wrong(
-            format!("is not a dataset description: {e}"),
-            "repair the JSON",
-        )
-    })?;
-    if description.training.is_some() && description.file_ending.is_none() {
-        return Err(wrong(
-            "describes a Medical Segmentation Decathlon dataset, which is not read yet".to_owned(),
-            "convert it to nnU-Net's layout (channel_names, labels by name, file_ending)",
-        ));
-    }
-    let key = |name: &str, example: &str| {
-        wrong(format!("has no \"{name}\""), &format!("add e.g. {example}"))
+/// Surveys as far as it can: what one wrong key spoils, the others do not.
+pub(super) fn survey(
+    root: PathBuf,
+    path: &Path,
+    description: Description,
+    options: &ReadOptions,
+) -> Result<(Dataset, Faults)> {
+    let mut faults = Faults::default();
+    let missing = |name: &str, example: &str| {
+        let cure = format!("add e.g. {example}");
+        DataError::invalid(path, format!("has no \"{name}\""), cure)
     };
-    let channel_names = description
-        .channel_names
-        .as_ref()
-        .ok_or_else(|| key("channel_names", r#""channel_names": {"0": "CT"}"#))
-        .and_then(|map| channel_names(&path, map))?;
-    let labels = description
-        .labels
-        .as_ref()
-        .ok_or_else(|| key("labels", r#""labels": {"background": 0, "liver": 1}"#))?;
-    let (classes, ignore_label) = classes(&path, labels)?;
-    let file_ending = description
-        .file_ending
-        .ok_or_else(|| key("file_ending", r#""file_ending": ".nii.gz""#))?;
-    if !nifti::ENDINGS.contains(&file_ending.as_str()) {
-        return Err(wrong(
-            format!("declares file_ending {file_ending:?}, which is not read"),
-            "convert the volumes to .nii.gz",
-        ));
-    }
-
-    let mut faults = Vec::new();
-    let training = match &description.dataset {
-        Some(listed) => listed_cases(root, &path, listed, channel_names.len(), &mut faults)?,
+    let names = match (&description.channel_names, &description.modality) {
+        (Some(names), _) | (None, Some(Modality::ByChannel(names))) => channel_names(path, names),
+        _ => Err(missing("channel_names", r#""channel_names": {"0": "CT"}"#)),
+    };
+    let names = faults.note(names);
+    let declared = match &description.labels {
+        Some(labels) => Declared::by_name(path, labels, &mut faults),
         None => {
-            let (images, labels) = (root.join("imagesTr"), root.join("labelsTr"));
+            let example = r#""labels": {"background": 0, "liver": 1}"#;
+            faults.errors.push(missing("labels", example));
+            None
+        }
+    };
+    let ending = match description.file_ending {
+        None => Err(missing("file_ending", r#""file_ending": ".nii.gz""#)),
+        Some(ending) if formats::ENDINGS.contains(&ending.as_str()) => Ok(ending),
+        Some(ending) => Err(DataError::invalid(
+            path,
+            format!("declares file_ending {ending:?}, which is not read"),
+            "convert the volumes to .nii.gz",
+        )),
+    };
+    let ending = faults.note(ending);
+
+    let (images, labels) = (root.join("imagesTr"), root.join("labelsTr"));
+    let files = match images.is_dir() {
+        true => volumes(&images, &mut faults)?,
+        false => Vec::new(),
+    };
+    // What the description fails to say is taken from the files, to find the faults of those too.
+    let common = common_ending(files.iter().map(PathBuf::as_path));
+    let ending = match (ending, common) {
+        (Some(ending), Some(common))
+            if !files.iter().any(|file| is_volume(file) == Some(&ending)) =>
+        {
+            faults.errors.push(DataError::invalid(
+                path,
+                format!("declares file_ending {ending:?}, but the volumes end in {common}"),
+                format!(r#"write "file_ending": "{common}", or convert the volumes"#),
+            ));
+            common.to_owned()
+        }
+        (ending, common) => ending.unwrap_or_else(|| common.unwrap_or(".nii.gz").to_owned()),
+    };
+    let channel_names = names.unwrap_or_else(|| {
+        let channels = channels_by_number(&files, &ending).unwrap_or(1);
+        (0..channels).map(|c| format!("channel_{c}")).collect()
+    });
+    let channels = channel_names.len();
+
+    let training = match &description.dataset {
+        Some(listed) => listed_cases(&root, path, listed, channels, &mut faults),
+        None => {
             for folder in [&images, &labels] {
                 if !folder.is_dir() {
-                    return Err(DataError::invalid(
-                        folder,
-                        "there is no such folder",
-                        "put the training images into imagesTr and their label maps into labelsTr",
-                    ));
+                    let problem = "there is no such folder";
+                    let cure =
+                        "put the training images into imagesTr and their label maps into labelsTr";
+                    faults
+                        .errors
+                        .push(DataError::invalid(folder, problem, cure));
                 }
             }
-            let (mut cases, more) = cases_in(&images, channel_names.len(), &file_ending)?;
-            faults.extend(more);
-            faults.extend(attach_labels(&mut cases, &labels, &file_ending)?);
+            let naming = Naming::Numbered;
+            let mut cases = group_by_case(&images, files, channels, &ending, naming, &mut faults);
+            match images.is_dir() && labels.is_dir() {
+                true => attach_labels(&mut cases, &labels, &ending, &mut faults)?,
+                false => cases.clear(),
+            }
             cases
         }
     };
-    if training.is_empty() && faults.is_empty() {
-        faults.push(wrong(
-            "describes a dataset without a training case".to_owned(),
+    if training.is_empty() && faults.errors.is_empty() {
+        faults.errors.push(DataError::invalid(
+            path,
+            "describes a dataset without a training case",
             "add images to imagesTr and label maps to labelsTr",
         ));
     }
-    // Counted only where all cases are whole: the files that are missing have been named.
-    if let Some(declared) = description.num_training
-        && faults.is_empty()
-        && declared != training.len() as u64
-    {
-        faults.push(wrong(
-            format!(
-                "declares numTraining {declared}, but there are {} training cases",
-                training.len()
-            ),
-            "correct the number or restore the missing cases",
-        ));
-    }
+    check_count(
+        path,
+        description.num_training.as_ref(),
+        training.len(),
+        &mut faults,
+    );
 
     let images = root.join("imagesTs");
     let mut test = Vec::new();
     if images.is_dir() {
-        let (mut cases, more) = cases_in(&images, channel_names.len(), &file_ending)?;
-        faults.extend(more);
+        let files = volumes(&images, &mut faults)?;
+        let naming = Naming::Numbered;
+        test = group_by_case(&images, files, channels, &ending, naming, &mut faults);
         let labels = root.join("labelsTs");
         if labels.is_dir() {
-            faults.extend(attach_labels(&mut cases, &labels, &file_ending)?);
+            attach_labels(&mut test, &labels, &ending, &mut faults)?;
         }
-        test = cases;
     }
 
-    let name = description
-        .name
-        .unwrap_or_else(|| super::directory_name(root));
+    let mut options = options.clone();
+    let table = declared.and_then(|declared| {
+        let with_gaps = match declared.is_consecutive() {
+            true => Default::default(),
+            false => declared.values(),
+        };
+        scan::resolve_remap(&mut options, &training, with_gaps, &mut faults);
+        let order = description.regions_class_order.as_deref();
+        declared.table(path, order, options.remap_labels.as_ref(), &mut faults)
+    });
+    let table = table.unwrap_or_default();
     let dataset = Dataset {
-        root: root.to_owned(),
-        name,
+        name: description
+            .name
+            .unwrap_or_else(|| super::directory_name(&root)),
+        root,
         layout: Layout::NnUnetRaw,
         channel_names,
-        classes,
-        ignore_label,
-        file_ending,
+        classes: table.classes,
+        regions: table.regions,
+        ignore_label: table.ignore_label,
+        file_ending: ending,
         training,
         test,
+        folds: Vec::new(),
+        held_out: Vec::new(),
+        options,
     };
     Ok((dataset, faults))
 }
 
-fn cases_in(
-    folder: &Path,
-    channels: usize,
-    file_ending: &str,
-) -> Result<(Vec<Case>, Vec<DataError>)> {
-    let files = volumes(folder)?;
-    Ok(group_by_case(
-        folder,
-        files,
-        channels,
-        file_ending,
-        Naming::Numbered,
-    ))
+/// Compares the declared number of training cases with those found. Counted only where all are whole: the files that are
+/// missing have been named.
+pub(super) fn check_count(
+    path: &Path,
+    declared: Option<&Value>,
+    found: usize,
+    faults: &mut Faults,
+) {
+    let Some(declared) = declared else {
+        faults.warnings.push(DataError::invalid(
+            path,
+            "has no \"numTraining\", so that missing cases are not noticed, and nnU-Net refuses it",
+            format!("add \"numTraining\": {found}"),
+        ));
+        return;
+    };
+    if faults.errors.is_empty() && declared.as_u64() != Some(found as u64) {
+        faults.errors.push(DataError::invalid(
+            path,
+            format!("declares numTraining {declared}, but there are {found} training cases"),
+            "correct the number or restore the missing cases",
+        ));
+    }
 }
 
 /// `{"0": "CT", "1": "PET"}` as a list; the numbers must run from 0 without a gap.
-fn channel_names(path: &Path, map: &Map<String, Value>) -> Result<Vec<String>> {
-    let wrong = |message: String| {
-        DataError::invalid(path, message, r#"write e.g. "channel_names": {"0": "CT"}"#)
+pub(super) fn channel_names(path: &Path, entries: &Entries) -> Result<Vec<String>> {
+    let wrong = |problem: String| {
+        DataError::invalid(path, problem, r#"write e.g. "channel_names": {"0": "CT"}"#)
     };
-    let names: Result<Vec<String>> = (0..map.len())
-        .map(|channel| match map.get(&channel.to_string()) {
-            Some(Value::String(name)) => Ok(name.clone()),
-            Some(other) => Err(wrong(format!(
-                "names channel {channel} {other}, which is no text"
-            ))),
-            None => Err(wrong(format!(
-                "has {} channel_names but none with the key \"{channel}\"",
-                map.len()
-            ))),
+    if entries.0.is_empty() {
+        return Err(wrong("declares no channel".to_owned()));
+    }
+    (0..entries.0.len())
+        .map(|channel| {
+            let key = channel.to_string();
+            match entries.0.iter().find(|(number, _)| *number == key) {
+                Some((_, Value::String(name))) => Ok(name.clone()),
+                Some((_, other)) => Err(wrong(format!(
+                    "names channel {channel} {other}, which is no text"
+                ))),
+                None => Err(wrong(format!(
+                    "has {} channel_names but none with the key \"{channel}\"",
+                    entries.0.len()
+                ))),
+            }
         })
-        .collect();
-    match names {
-        Ok(names) if names.is_empty() => Err(wrong("declares no channel".to_owned())),
-        names => names,
-    }
-}
-
-/// Classes by value, and the ignore label. The rules are nnU-Net's: background is 0, values are consecutive, `ignore` is
-/// the highest.
-fn classes(path: &Path, labels: &Map<String, Value>) -> Result<(Vec<LabelClass>, Option<u16>)> {
-    let wrong = |message: String, cure: &str| DataError::invalid(path, message, cure);
-    let mut classes = Vec::new();
-    let mut ignore_label = None;
-    for (name, value) in labels {
-        if value.is_array() {
-            return Err(wrong(
-                format!(
-                    "declares {name:?} as a region of several labels, which is not supported yet"
-                ),
-                "declare one label value per class",
-            ));
-        }
-        let value = value
-            .as_u64()
-            .and_then(|v| u16::try_from(v).ok())
-            .ok_or_else(|| {
-                let cure = if labels.values().all(Value::is_string) {
-                    r#"the map goes from name to number: "labels": {"background": 0, "liver": 1}"#
-                } else {
-                    "give each class a whole number from 0 to 65535"
-                };
-                wrong(format!("declares label {name:?} as {value}"), cure)
-            })?;
-        if name == "ignore" {
-            ignore_label = Some(value);
-        } else {
-            classes.push(LabelClass {
-                name: name.clone(),
-                value,
-            });
-        }
-    }
-    classes.sort_by_key(|class| class.value);
-    if classes.first().is_none_or(|class| class.value != 0) {
-        return Err(wrong(
-            "declares no label 0".to_owned(),
-            r#"add "background": 0 to the labels"#,
-        ));
-    }
-    if classes.len() < 2 {
-        return Err(wrong(
-            "declares no class but the background".to_owned(),
-            "add the classes to be segmented to the labels",
-        ));
-    }
-    for (expected, class) in classes.iter().enumerate() {
-        if usize::from(class.value) != expected {
-            return Err(wrong(
-                format!(
-                    "declares {:?} as {}, but label values must run from 0 without gap or double, and {expected} was next",
-                    class.name, class.value
-                ),
-                "renumber the labels in dataset.json and in the label maps",
-            ));
-        }
-    }
-    if let Some(ignore) = ignore_label
-        && usize::from(ignore) != classes.len()
-    {
-        return Err(wrong(
-            format!(
-                "declares \"ignore\" as {ignore}, but it must be the highest label, {}",
-                classes.len()
-            ),
-            "renumber the ignore label in dataset.json and in the label maps",
-        ));
-    }
-    Ok((classes, ignore_label))
+        .collect()
 }
 
 /// Cases of the `dataset` key: `{case: {"images": [...], "label": ...}}`, paths relative to the dataset.
 fn listed_cases(
     root: &Path,
     path: &Path,
-    listed: &Map<String, Value>,
+    listed: &Entries,
     channels: usize,
-    faults: &mut Vec<DataError>,
-) -> Result<Vec<Case>> {
+    faults: &mut Faults,
+) -> Vec<Case> {
     #[derive(Deserialize)]
-    struct Listed {
-        images: Vec<PathBuf>,
-        label: PathBuf,
+    struct Files {
+        images: Vec<String>,
+        label: String,
     }
-    let mut cases = Vec::new();
-    for (id, value) in listed {
-        let files = Listed::deserialize(value).map_err(|e| {
-            DataError::invalid(
-                path,
-                format!("lists case {id:?} wrongly: {e}"),
-                r#"write {"images": ["..."], "label": "..."}"#,
-            )
-        })?;
-        if files.images.len() != channels {
-            faults.push(DataError::invalid(
-                path,
-                format!(
-                    "lists {} images for case {id:?}, but declares {channels} channels",
-                    files.images.len()
-                ),
-                "list one image per channel",
-            ));
+    let mut cases: Vec<Case> = Vec::new();
+    for (id, value) in &listed.0 {
+        let mut wrong = |problem: String, cure: &str| {
+            faults.errors.push(DataError::invalid(path, problem, cure));
+        };
+        let files = match Files::deserialize(value) {
+            Ok(files) => files,
+            Err(error) => {
+                let cure = r#"write {"images": ["..."], "label": "..."}"#;
+                wrong(format!("lists case {id:?} wrongly: {error}"), cure);
+                continue;
+            }
+        };
+        if cases.iter().any(|case| case.id == *id) {
+            wrong(
+                format!("lists case {id:?} twice"),
+                "give each case a name of its own",
+            );
+            continue;
+        }
+        if Path::new(id).file_name() != Some(id.as_ref()) || id.starts_with('.') {
+            wrong(
+                format!("names a case {id:?}, which can be no file name"),
+                "name it with letters and digits: files are named by it",
+            );
+            continue;
+        }
+        let listed = || files.images.iter().chain([&files.label]);
+        if let Some(file) = listed().find(|file| file.contains('$')) {
+            wrong(
+                format!("names {file:?} for case {id:?}, with an environment variable"),
+                "write the path out, absolute or relative to the dataset: no environment variable is read",
+            );
             continue;
         }
         let images: Vec<PathBuf> = files.images.iter().map(|image| root.join(image)).collect();
-        let label = root.join(files.label);
-        let missing = images.iter().chain([&label]).find(|file| !file.is_file());
-        if let Some(file) = missing {
-            faults.push(DataError::invalid(
-                file,
-                format!("there is no such file, but dataset.json lists it for case {id:?}"),
-                "add the file or remove the case from the list",
-            ));
+        let label = root.join(&files.label);
+        if let Some(fault) = images
+            .iter()
+            .chain([&label])
+            .find_map(|f| fault_of_listed(f, path))
+        {
+            faults.errors.push(fault);
+            continue;
+        }
+        // One file may hold all channels.
+        if images.len() != channels && images.len() != 1 {
+            wrong(
+                format!(
+                    "lists {} images for case {id:?}, but declares {channels} channels",
+                    images.len()
+                ),
+                "list one image per channel, or one 4D image",
+            );
             continue;
         }
         cases.push(Case {
@@ -299,5 +283,21 @@ fn listed_cases(
         });
     }
     cases.sort_by(|a, b| a.id.cmp(&b.id));
-    Ok(cases)
+    cases
+}
+
+/// Why a file that a description lists is none.
+pub(super) fn fault_of_listed(file: &Path, description: &Path) -> Option<DataError> {
+    let description = description
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy();
+    fault_of_path(file).map(|fault| match file.symlink_metadata() {
+        Ok(_) => fault,
+        Err(_) => DataError::invalid(
+            file,
+            format!("there is no such file, but {description} lists it"),
+            "add the file or remove the case from the list",
+        ),
+    })
 }

@@ -31,7 +31,7 @@ fn config(workers: usize) -> LoaderConfig {
         spacing: [1.0; 3],
         seed: 42,
         workers,
-        queue_batches: 4,
+        memory: 4 * 3 * 512 * (2 * 4 + 4),
     }
 }
 
@@ -118,31 +118,135 @@ fn dropping_an_epoch_stops_its_threads() {
     assert_eq!(Arc::strong_count(&cache), 1);
 }
 
+/// An iterator over made-up batches.
+fn made_up(
+    steps: usize,
+    workers: usize,
+    ahead: usize,
+    make: impl Fn(usize) -> Result<Batch> + Send + Sync + 'static,
+) -> EpochIter {
+    let state = LoaderState {
+        seed: 0,
+        epoch: 0,
+        step: 0,
+    };
+    let make = Arc::new(move |step, _: &AtomicBool| Some(make(step)));
+    EpochIter::start(state, steps, workers, ahead, Arc::default(), make)
+}
+
+fn empty_batch() -> Batch {
+    Batch::with_capacity(1, 1, [1; 3])
+}
+
+#[test]
+fn the_rest_of_an_epoch_has_the_same_bits_after_a_restart() {
+    let (_directory, cache) = cache();
+    let whole = epoch(&cache, config(0), 5);
+    for (workers, done) in [(0, 7), (1, 1), (8, 13), (8, 20)] {
+        let loader = PatchLoader::new(cache.clone(), vec![0, 1, 2], config(workers)).unwrap();
+        let mut first = loader.epoch(5);
+        for _ in 0..done {
+            first.next().unwrap().unwrap();
+        }
+        // The state is kept as text, and read by another loader with another number of threads.
+        let text = serde_json::to_string(&first.state()).unwrap();
+        drop(first);
+        let state: LoaderState = serde_json::from_str(&text).unwrap();
+        assert_eq!((state.seed, state.epoch, state.step), (42, 5, done));
+        let loader = PatchLoader::new(cache.clone(), vec![0, 1, 2], config(3)).unwrap();
+        let rest: Vec<Batch> = loader
+            .epoch_from(state)
+            .unwrap()
+            .collect::<Result<_>>()
+            .unwrap();
+        assert_eq!(
+            bits(&rest),
+            bits(&whole[done..]),
+            "{workers} workers, {done} done"
+        );
+        assert_eq!(rest, whole[done..]);
+    }
+}
+
+#[test]
+fn a_state_that_does_not_fit_is_refused() {
+    let (_directory, cache) = cache();
+    let loader = PatchLoader::new(cache, vec![0], config(0)).unwrap();
+    let state = loader.epoch(2).state();
+    let refusal = |state| loader.epoch_from(state).unwrap_err().to_string();
+    let other_seed = LoaderState { seed: 7, ..state };
+    assert!(refusal(other_seed).contains("seed 7, the loader has 42"));
+    let past_the_end = LoaderState { step: 21, ..state };
+    assert!(refusal(past_the_end).contains("step 21, an epoch has 20"));
+}
+
+#[test]
+fn no_more_batches_are_ahead_than_fit_into_the_memory() {
+    use std::sync::atomic::AtomicUsize;
+    for (workers, ahead) in [(1, 1), (8, 1), (8, 3), (2, 10)] {
+        let begun = Arc::new(AtomicUsize::new(0));
+        let counter = begun.clone();
+        let mut batches = made_up(100, workers, ahead, move |_| {
+            counter.fetch_add(1, Ordering::SeqCst);
+            Ok(empty_batch())
+        });
+        for step in 0..30 {
+            // The threads go as far as they may.
+            let limit = Instant::now();
+            while begun.load(Ordering::SeqCst) < step + ahead {
+                assert!(limit.elapsed().as_secs() < 20, "step {step}");
+                std::thread::yield_now();
+            }
+            std::thread::sleep(Duration::from_micros(200));
+            assert_eq!(begun.load(Ordering::SeqCst), step + ahead);
+            batches.next().unwrap().unwrap();
+        }
+    }
+}
+
+#[test]
+fn the_memory_of_a_batch_is_what_it_holds() {
+    let (_directory, cache) = cache();
+    let loader = PatchLoader::new(cache, vec![0], config(0)).unwrap();
+    let batch = loader.epoch(0).next().unwrap().unwrap();
+    let bytes = 4 * batch.images.len() + 4 * batch.labels.len();
+    assert_eq!(loader.batch_bytes(), bytes as u64);
+}
+
 #[test]
 fn an_error_or_panic_names_the_case_and_ends_the_epoch() {
     for (workers, panics) in [(0, true), (1, true), (8, true), (0, false), (8, false)] {
-        let mut batches = EpochIter::start(
-            100,
-            workers,
-            4,
-            Arc::default(),
-            Arc::new(move |step, _: &AtomicBool| {
-                let made = workers::guarded("case_7", || match step {
-                    5 if panics => panic!("no voxel {step}"),
-                    5 => Err(DataError::Worker {
-                        case: "case_7".into(),
-                        message: "no voxel 5".into(),
-                    }),
-                    _ => Ok(()),
-                });
-                Some(made.map(|()| Batch::with_capacity(1, 1, [1; 3])))
-            }),
-        );
+        let mut batches = made_up(100, workers, 4, move |step| {
+            workers::guarded("case_7", || match step {
+                5 if panics => panic!("no voxel {step}"),
+                5 => Err(DataError::Worker {
+                    case: "case_7".into(),
+                    message: "no voxel 5".into(),
+                }),
+                _ => Ok(()),
+            })
+            .map(|()| empty_batch())
+        });
         for step in 0..5 {
             assert!(batches.next().unwrap().is_ok(), "step {step}");
         }
         let message = batches.next().unwrap().unwrap_err().to_string();
         assert!(message.contains("case case_7: no voxel 5"), "{message}");
+        assert!(batches.next().is_none());
+        assert_eq!(batches.state().step, 5);
+    }
+}
+
+#[test]
+fn a_panic_outside_of_a_case_ends_the_epoch_too() {
+    for workers in [1, 2, 8] {
+        let mut batches = made_up(100, workers, 4, |step| match step {
+            3 => panic!("out of luck"),
+            _ => Ok(empty_batch()),
+        });
+        assert_eq!(batches.by_ref().take(3).filter(Result::is_ok).count(), 3);
+        let message = batches.next().unwrap().unwrap_err().to_string();
+        assert!(message.contains("out of luck"), "{message}");
         assert!(batches.next().is_none());
     }
 }

@@ -1,13 +1,13 @@
 //! Threads that make the batches of an epoch ahead of time, and hand them out in order.
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use super::Batch;
+use super::{Batch, LoaderState};
 use crate::{DataError, Result};
 
 /// Makes the batch of a step; `None` if the flag was set meanwhile.
@@ -15,64 +15,72 @@ pub(super) type Make = Arc<dyn Fn(usize, &AtomicBool) -> Option<Result<Batch>> +
 
 /// The batches of an epoch, in order. Dropping it stops the threads behind it.
 ///
-/// Worker `w` of `n` makes the steps `w`, `w + n`, `w + 2n`, ... into a bounded channel of its own, and the channels
-/// are read in turn: that keeps the order without a store for batches that come too early.
+/// A thread takes the next step that nobody has taken, if that is less than `ahead` steps from the one that is asked for
+/// next. So at most `ahead` batches are finished or in the making, and a batch that comes too early waits for its turn.
 pub struct EpochIter {
-    next: usize,
+    state: LoaderState,
     steps: usize,
     make: Make,
-    stop: Arc<AtomicBool>,
-    channels: Vec<Receiver<Result<Batch>>>,
+    shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
     waited_ns: Arc<AtomicU64>,
 }
 
+/// What the threads and the consumer of an epoch share.
+#[derive(Default)]
+struct Shared {
+    steps: Mutex<Steps>,
+    /// Something in `steps` has changed.
+    changed: Condvar,
+    stop: AtomicBool,
+}
+
+#[derive(Default)]
+struct Steps {
+    /// The step that is asked for next.
+    wanted: usize,
+    /// The first step that no thread has taken.
+    untaken: usize,
+    /// Batches that wait for their turn.
+    finished: BTreeMap<usize, Result<Batch>>,
+    /// Threads that still run.
+    running: usize,
+}
+
 impl EpochIter {
+    /// Starts the threads for the steps from `state.step` up to `steps`.
     pub(super) fn start(
+        state: LoaderState,
         steps: usize,
         workers: usize,
-        queue_batches: usize,
+        ahead: usize,
         waited_ns: Arc<AtomicU64>,
         make: Make,
     ) -> Self {
+        let shared = Arc::new(Shared::default());
+        shared.lock().wanted = state.step;
+        shared.lock().untaken = state.step;
         let mut this = Self {
-            next: 0,
+            state,
             steps,
             make,
-            stop: Arc::default(),
-            channels: Vec::new(),
+            shared,
             threads: Vec::new(),
             waited_ns,
         };
-        let workers = workers.min(steps);
-        for worker in 0..workers {
-            let (sender, receiver) = sync_channel(queue_batches.div_ceil(workers));
-            let (make, stop) = (this.make.clone(), this.stop.clone());
+        for worker in 0..workers.min(ahead).min(steps.saturating_sub(state.step)) {
+            this.shared.lock().running += 1;
+            let (make, shared) = (this.make.clone(), this.shared.clone());
             let spawned = std::thread::Builder::new()
                 .name(format!("patches {worker}"))
-                .spawn(move || {
-                    for step in (worker..steps).step_by(workers) {
-                        let Some(batch) = make(step, &stop) else {
-                            return;
-                        };
-                        let failed = batch.is_err();
-                        // Sending fails when the iterator is gone; after an error nobody reads on.
-                        if sender.send(batch).is_err() || failed {
-                            return;
-                        }
-                    }
-                });
+                .spawn(move || shared.work(steps, ahead, &make));
             match spawned {
-                Ok(thread) => {
-                    this.threads.push(thread);
-                    this.channels.push(receiver);
-                }
+                Ok(thread) => this.threads.push(thread),
                 Err(error) => {
+                    this.shared.lock().running -= 1;
                     tracing::warn!(
-                        "no thread for the loader ({error}); batches are made when asked for"
+                        "only {worker} of {workers} threads for the loader could be started ({error})"
                     );
-                    this.shut_down();
-                    this.stop = Arc::default();
                     break;
                 }
             }
@@ -80,26 +88,103 @@ impl EpochIter {
         this
     }
 
+    /// Where the loader stands: [`PatchLoader::epoch_from`](super::PatchLoader::epoch_from) goes on from there, with the
+    /// batches that this iterator has not handed out.
+    pub fn state(&self) -> LoaderState {
+        self.state
+    }
+
     fn receive(&mut self) -> Result<Batch> {
-        let received = match self.channels.len() {
-            0 => (self.make)(self.next, &self.stop),
-            workers => self.channels[self.next % workers].recv().ok(),
+        let received = match self.threads.len() {
+            0 => (self.make)(self.state.step, &self.shared.stop),
+            _ => self.shared.take(self.state.step),
         };
         received.unwrap_or_else(|| {
             Err(DataError::Worker {
                 case: "unknown".to_owned(),
-                message: "the loader's thread ended early".to_owned(),
+                message: "the loader's threads ended early".to_owned(),
             })
         })
     }
 
     fn shut_down(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        // Without receivers, a thread that waits for room in its channel wakes up and ends.
-        self.channels.clear();
+        self.shared.stop.store(true, Ordering::Relaxed);
+        self.shared.wake();
         for thread in self.threads.drain(..) {
-            // A panic has been reported by the closed channel.
+            // No thread panics: what it does is guarded.
             let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Steps> {
+        // No thread leaves the steps half changed.
+        self.steps
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Wakes every thread that waits. The lock makes sure that none is between its look at the state and its wait.
+    fn wake(&self) {
+        drop(self.lock());
+        self.changed.notify_all();
+    }
+
+    /// What a thread does: batch after batch, until the epoch ends, one fails or nobody wants more.
+    fn work(&self, steps: usize, ahead: usize, make: &Make) {
+        while let Some(step) = self.next_step(steps, ahead) {
+            // Whatever happens, the consumer must not wait for this step for ever.
+            let batch = match guarded("unknown", || Ok(make(step, &self.stop))) {
+                Ok(Some(batch)) => batch,
+                Ok(None) => break,
+                Err(panic) => Err(panic),
+            };
+            let failed = batch.is_err();
+            self.lock().finished.insert(step, batch);
+            self.changed.notify_all();
+            if failed {
+                break;
+            }
+        }
+        self.lock().running -= 1;
+        self.changed.notify_all();
+    }
+
+    /// The next step to be made, as soon as there is room for it.
+    fn next_step(&self, steps: usize, ahead: usize) -> Option<usize> {
+        let mut state = self.lock();
+        loop {
+            if self.stop.load(Ordering::Relaxed) || state.untaken >= steps {
+                return None;
+            }
+            if state.untaken - state.wanted < ahead {
+                state.untaken += 1;
+                return Some(state.untaken - 1);
+            }
+            state = self
+                .changed
+                .wait(state)
+                .unwrap_or_else(|poisoned| poisoned.into_inner());
+        }
+    }
+
+    /// The batch of a step, as soon as it is finished; `None` when every thread has ended without it.
+    fn take(&self, step: usize) -> Option<Result<Batch>> {
+        let mut state = self.lock();
+        loop {
+            if let Some(batch) = state.finished.remove(&step) {
+                state.wanted = step + 1;
+                self.changed.notify_all();
+                return Some(batch);
+            }
+            if state.running == 0 {
+                return None;
+            }
+            state = self
+                .changed
+                .wait(state)
+                .unwrap_or_else(|poisoned| poisoned.into_inner());
         }
     }
 }
@@ -108,23 +193,26 @@ impl Iterator for EpochIter {
     type Item = Result<Batch>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.next >= self.steps {
+        if self.state.step >= self.steps {
             return None;
         }
         let begun = Instant::now();
         let batch = self.receive();
         self.waited_ns
             .fetch_add(begun.elapsed().as_nanos() as u64, Ordering::Relaxed);
-        self.next += 1;
-        if batch.is_err() {
-            self.next = self.steps;
-            self.shut_down();
+        match batch {
+            Ok(_) => self.state.step += 1,
+            Err(_) => {
+                // The state stays at the step that failed.
+                self.steps = self.state.step;
+                self.shut_down();
+            }
         }
         Some(batch)
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        let left = self.steps - self.next;
+        let left = self.steps - self.state.step;
         // An error ends the epoch early.
         (left.min(1), Some(left))
     }
@@ -139,7 +227,7 @@ impl Drop for EpochIter {
 impl std::fmt::Debug for EpochIter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("EpochIter")
-            .field("next", &self.next)
+            .field("state", &self.state)
             .field("steps", &self.steps)
             .field("workers", &self.threads.len())
             .finish_non_exhaustive()
@@ -147,7 +235,7 @@ impl std::fmt::Debug for EpochIter {
 }
 
 /// Runs the work on a case, turning a panic into an error that names the case.
-pub(super) fn guarded(case_id: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
+pub(super) fn guarded<T>(case_id: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     // What the work leaves half done is never looked at: the error ends the epoch.
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         let text = panic

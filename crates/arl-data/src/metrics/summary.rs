@@ -1,126 +1,176 @@
-//! Overlaps of many cases, averaged.
+//! The scores of many cases, averaged.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 
-use super::ClassOverlap;
+use super::{Metric, Scores, Structure};
 
-/// The overlaps of one case.
-#[derive(Debug, Clone, PartialEq, serde::Serialize)]
-pub struct CaseMetrics {
+/// The scores of one case.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct CaseScores {
     /// The predicted label map.
     pub prediction_file: PathBuf,
     /// The label map it was compared with.
     pub reference_file: PathBuf,
-    /// One entry per class; in JSON a map from label value to overlap.
-    #[serde(serialize_with = "by_label")]
-    pub metrics: Vec<ClassOverlap>,
+    /// One entry per structure; in JSON a map from label or region to scores.
+    #[serde(serialize_with = "as_map")]
+    pub metrics: Vec<(Structure, Scores)>,
 }
 
-impl CaseMetrics {
-    /// Mean Dice of the foreground classes (label above 0) that this case has; `None` when it has none.
-    pub fn mean_dice(&self) -> Option<f64> {
-        mean(self.metrics.iter().filter(|m| m.label != 0).map(|m| m.dice))
+impl CaseScores {
+    /// Mean of a metric's finite values over the structures, background left out; `None` when there is none.
+    pub fn mean(&self, metric: Metric) -> Option<f64> {
+        let foreground = self.metrics.iter().filter(|(s, _)| !s.is_background());
+        mean(foreground.map(|(_, scores)| scores.value(metric)))
     }
 }
 
-/// Writes overlaps as `{"1": {..}, "2": {..}}`.
-fn by_label<S: Serializer>(overlaps: &[ClassOverlap], serializer: S) -> Result<S::Ok, S::Error> {
-    let mut map = serializer.serialize_map(Some(overlaps.len()))?;
-    for overlap in overlaps {
-        map.serialize_entry(&overlap.label.to_string(), overlap)?;
-    }
-    map.end()
-}
-
-/// Averages of the members of [`ClassOverlap`]; `None` where no case defines the value.
-#[derive(Debug, Clone, PartialEq, serde::Serialize)]
-pub struct MeanOverlap {
-    /// Mean Dice.
-    #[serde(rename = "Dice")]
-    pub dice: Option<f64>,
-    /// Mean intersection over union.
-    #[serde(rename = "IoU")]
-    pub iou: Option<f64>,
+/// Averages over cases, or over structures.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct MeanScores {
+    /// For each metric the mean of its finite values; `None` where there is none.
+    #[serde(flatten)]
+    pub values: BTreeMap<Metric, Option<f64>>,
     /// Mean voxels in both maps.
     #[serde(rename = "TP")]
-    pub tp: Option<f64>,
+    pub tp: f64,
     /// Mean voxels in the prediction only.
     #[serde(rename = "FP")]
-    pub fp: Option<f64>,
+    pub fp: f64,
     /// Mean voxels in the reference only.
     #[serde(rename = "FN")]
-    pub fn_: Option<f64>,
+    pub fn_: f64,
+    /// Mean voxels in neither map.
+    #[serde(rename = "TN")]
+    pub tn: f64,
     /// Mean voxels in the prediction.
-    pub n_pred: Option<f64>,
+    pub n_pred: f64,
     /// Mean voxels in the reference.
-    pub n_ref: Option<f64>,
+    pub n_ref: f64,
+    /// Cases where neither map has the structure: no mean but that of the volume error holds them.
+    pub absent: usize,
+    /// Cases where only the reference has it: the mean of no distance holds them.
+    pub missed: usize,
+    /// Cases where only the prediction has it: no mean of a distance or of the relative volume error holds them.
+    pub spurious: usize,
 }
 
-/// All cases with their averages; serialises as nnU-Net's `summary.json`, with `null` for undefined values.
-#[derive(Debug, Clone, PartialEq, serde::Serialize)]
-pub struct Summary {
-    /// Average over the foreground classes (label above 0) of `mean`.
-    pub foreground_mean: MeanOverlap,
-    /// Average per label value, for each value over the cases that define it.
-    pub mean: BTreeMap<u16, MeanOverlap>,
-    /// The cases, in the order given.
-    pub metric_per_case: Vec<CaseMetrics>,
-}
-
-/// Averages `cases`. Dice and IoU of a class that a case has in neither map are undefined and left out of the mean.
-pub fn summarise(cases: Vec<CaseMetrics>) -> Summary {
-    let mut of_class: BTreeMap<u16, Vec<&ClassOverlap>> = BTreeMap::new();
-    for overlap in cases.iter().flat_map(|case| &case.metrics) {
-        of_class.entry(overlap.label).or_default().push(overlap);
+impl MeanScores {
+    /// The mean of a metric; `None` where it has no finite value or was not asked for.
+    pub fn value(&self, metric: Metric) -> Option<f64> {
+        self.values.get(&metric).copied().flatten()
     }
-    let average = |overlaps: Vec<&ClassOverlap>| {
-        let over = |value: fn(&ClassOverlap) -> Option<f64>| {
-            mean(overlaps.iter().map(|overlap| value(overlap)))
+
+    fn of_cases(cases: &[&Scores]) -> Self {
+        let count = |of: fn(&Scores) -> bool| cases.iter().filter(|scores| of(scores)).count();
+        let voxels = |of: fn(&Scores) -> u64| {
+            cases.iter().map(|scores| of(scores) as f64).sum::<f64>() / cases.len() as f64
         };
-        MeanOverlap {
-            dice: over(|o| o.dice),
-            iou: over(|o| o.iou),
-            tp: over(|o| Some(o.tp as f64)),
-            fp: over(|o| Some(o.fp as f64)),
-            fn_: over(|o| Some(o.fn_ as f64)),
-            n_pred: over(|o| Some(o.n_pred as f64)),
-            n_ref: over(|o| Some(o.n_ref as f64)),
+        let metrics = cases.iter().flat_map(|scores| scores.values.keys());
+        let over_cases = |metric| mean(cases.iter().map(|scores| scores.value(metric)));
+        Self {
+            values: metrics
+                .map(|&metric| (metric, over_cases(metric)))
+                .collect(),
+            tp: voxels(|s| s.tp),
+            fp: voxels(|s| s.fp),
+            fn_: voxels(|s| s.fn_),
+            tn: voxels(|s| s.tn),
+            n_pred: voxels(|s| s.n_pred),
+            n_ref: voxels(|s| s.n_ref),
+            absent: count(|s| s.n_pred == 0 && s.n_ref == 0),
+            missed: count(|s| s.n_pred == 0 && s.n_ref > 0),
+            spurious: count(|s| s.n_pred > 0 && s.n_ref == 0),
         }
-    };
-    let per_class: BTreeMap<u16, MeanOverlap> = of_class
-        .into_iter()
-        .map(|(label, overlaps)| (label, average(overlaps)))
+    }
+
+    fn of_structures(structures: &[&Self]) -> Self {
+        let count = |of: fn(&Self) -> usize| structures.iter().map(|mean| of(mean)).sum();
+        let average = |of: fn(&Self) -> f64| {
+            mean(structures.iter().map(|mean| Some(of(mean)))).unwrap_or_default()
+        };
+        let metrics = structures.iter().flat_map(|mean| mean.values.keys());
+        let over_structures = |metric| mean(structures.iter().map(|mean| mean.value(metric)));
+        Self {
+            values: metrics
+                .map(|&metric| (metric, over_structures(metric)))
+                .collect(),
+            tp: average(|m| m.tp),
+            fp: average(|m| m.fp),
+            fn_: average(|m| m.fn_),
+            tn: average(|m| m.tn),
+            n_pred: average(|m| m.n_pred),
+            n_ref: average(|m| m.n_ref),
+            absent: count(|m| m.absent),
+            missed: count(|m| m.missed),
+            spurious: count(|m| m.spurious),
+        }
+    }
+}
+
+/// All cases with their averages; serialises in the form of nnU-Net's `summary.json`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Summary {
+    /// Average over `mean`, background left out: every structure counts the same. The numbers of cases are sums.
+    pub foreground_mean: MeanScores,
+    /// Average over the cases, per structure; in JSON a map from label or region.
+    #[serde(serialize_with = "as_map")]
+    pub mean: Vec<(Structure, MeanScores)>,
+    /// The tolerance in mm of the normalised surface Dice, per structure.
+    pub tolerance_mm: BTreeMap<String, f64>,
+    /// The cases, in the order given.
+    pub metric_per_case: Vec<CaseScores>,
+}
+
+/// Averages `cases`, which all have the same structures in the same order.
+pub fn summarise(cases: Vec<CaseScores>) -> Summary {
+    let structures = cases.first().map_or(&[][..], |case| &case.metrics);
+    let mean: Vec<(Structure, MeanScores)> = structures
+        .iter()
+        .map(|(structure, _)| {
+            let of_structure = cases.iter().flat_map(|case| &case.metrics);
+            let scores: Vec<&Scores> = of_structure
+                .filter(|(other, _)| other == structure)
+                .map(|(_, scores)| scores)
+                .collect();
+            (structure.clone(), MeanScores::of_cases(&scores))
+        })
         .collect();
-    let foreground = |value: fn(&MeanOverlap) -> Option<f64>| {
-        mean(
-            per_class
-                .iter()
-                .filter(|(label, _)| **label != 0)
-                .map(|(_, m)| value(m)),
-        )
-    };
+    let foreground = mean
+        .iter()
+        .filter(|(structure, _)| !structure.is_background());
+    let foreground: Vec<&MeanScores> = foreground.map(|(_, mean)| mean).collect();
     Summary {
-        foreground_mean: MeanOverlap {
-            dice: foreground(|m| m.dice),
-            iou: foreground(|m| m.iou),
-            tp: foreground(|m| m.tp),
-            fp: foreground(|m| m.fp),
-            fn_: foreground(|m| m.fn_),
-            n_pred: foreground(|m| m.n_pred),
-            n_ref: foreground(|m| m.n_ref),
-        },
-        mean: per_class,
+        foreground_mean: MeanScores::of_structures(&foreground),
+        tolerance_mm: structures
+            .iter()
+            .map(|(structure, _)| (structure.to_string(), structure.tolerance))
+            .collect(),
+        mean,
         metric_per_case: cases,
     }
 }
 
-/// Mean of the values that are defined; `None` when none is.
+/// Writes `{"1": {..}, "(1, 2)": {..}}`.
+fn as_map<T: Serialize, S: Serializer>(
+    entries: &[(Structure, T)],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let mut map = serializer.serialize_map(Some(entries.len()))?;
+    for (structure, scores) in entries {
+        map.serialize_entry(&structure.to_string(), scores)?;
+    }
+    map.end()
+}
+
+/// Mean of the values that are defined and finite; `None` when none is.
 fn mean(values: impl Iterator<Item = Option<f64>>) -> Option<f64> {
     let (count, sum) = values
         .flatten()
+        .filter(|value| value.is_finite())
         .fold((0u64, 0.0), |(n, sum), v| (n + 1, sum + v));
     (count > 0).then(|| sum / count as f64)
 }

@@ -1,18 +1,23 @@
-//! One pass of separable interpolation: resample the first axis of a volume and move it to the end.
-//!
-//! Three passes treat every axis once and restore the order of the axes. Reading runs along the two axes that
-//! follow the first, so all inner loops are over contiguous memory whatever the axis.
+//! Interpolation along one axis, for many lines at once: every step works on rows of [`LANES`] neighbouring lines,
+//! which is the form that vector instructions want, whichever axis of a volume it is.
 
-use rayon::prelude::*;
+use std::ops::Range;
 
 use super::Order;
 
-/// Columns treated together: wide enough for vector instructions, narrow enough that a column block stays in cache.
-const LANES: usize = 32;
+/// Lines treated together.
+pub(super) const LANES: usize = 64;
+
+/// One voxel of each of the lines.
+pub(super) type Row<const N: usize> = [f32; N];
 
 /// Edge voxels put before and after each line ahead of the cubic prefilter, as `scipy.ndimage` does: the filter's
 /// memory fades by 0.27 per voxel, so twelve make the far boundary invisible in single precision.
-const PADDING: usize = 12;
+const PADDING: isize = 12;
+
+/// Voxels read beyond those that an inner part of a line needs, so that the prefilter, begun there, has forgotten where
+/// it began: 0.27^16 is below 1e-9.
+const MARGIN: isize = 16;
 
 /// Pole of the recursive filter that turns samples into cubic B-spline coefficients: `sqrt(3) - 2`.
 const POLE: f64 = -0.267_949_192_431_122_7;
@@ -30,8 +35,13 @@ fn source(index: usize, old: usize, new: usize) -> (isize, f32) {
 }
 
 /// The voxel nearest to the centre of output voxel `index`; the later one of two equally near.
+///
+/// In the floating-point steps of nnU-Net's `default_resampling.py`, so that the rare ties that rounding moves fall
+/// to the same side as there.
 pub(super) fn nearest(index: usize, old: usize, new: usize) -> usize {
-    ((2 * index + 1) * old / (2 * new)).min(old - 1)
+    let x = (old as f64 / new as f64) * (index as f64 + 0.5) - 0.5;
+    // A negative number becomes 0.
+    ((x + 0.5).floor() as usize).min(old - 1)
 }
 
 /// The two voxels around the centre of output voxel `index`, clamped to the axis, and the weight of the second.
@@ -41,122 +51,155 @@ pub(super) fn linear(index: usize, old: usize, new: usize) -> (usize, usize, f32
     (clamp(first), clamp(first + 1), t)
 }
 
-/// Source rows and weights of one output row; unused places carry weight 0.
-type Taps = [(usize, f32); 4];
-
-/// Taps of every output position; for [`Order::Cubic`] the rows count from the padded start.
-fn taps(old: usize, new: usize, order: Order) -> Vec<Taps> {
-    let tap = |i: usize| match order {
-        Order::Nearest => {
-            let row = nearest(i, old, new);
-            [(row, 1.0), (row, 0.0), (row, 0.0), (row, 0.0)]
-        }
-        Order::Linear => {
-            let (a, b, t) = linear(i, old, new);
-            [(a, 1.0 - t), (b, t), (a, 0.0), (a, 0.0)]
-        }
-        Order::Cubic => {
-            let (first, t) = source(i, old, new);
-            let weights = cubic_weights(t);
-            // `first` is at least -1 and at most old - 1, so the taps stay inside the padding.
-            [0, 1, 2, 3].map(|k| {
-                (
-                    (first + k as isize - 1 + PADDING as isize) as usize,
-                    weights[k],
-                )
-            })
-        }
-    };
-    (0..new).map(tap).collect()
+/// How one axis goes from `old` to `new` voxels.
+#[derive(Clone, Debug)]
+pub(super) struct AxisPlan {
+    pub old: usize,
+    pub order: Order,
+    taps: Vec<Taps>,
 }
 
-/// Values of the four cubic B-splines that cover a point `t` after their second centre.
+/// The source rows `first`, `first + 1`, … of an output row and their weights: one for nearest, two for linear, four for
+/// cubic. Rows before the first or after the last repeat the edge.
+#[derive(Clone, Copy, Debug)]
+struct Taps {
+    first: isize,
+    weights: [f32; 4],
+}
+
+impl AxisPlan {
+    pub fn new(old: usize, new: usize, order: Order) -> Self {
+        // At the old size the centres coincide, and every order returns its samples.
+        let order = if old == new { Order::Nearest } else { order };
+        let taps = |i: usize| match order {
+            Order::Nearest => Taps {
+                first: nearest(i, old, new) as isize,
+                weights: [1.0, 0.0, 0.0, 0.0],
+            },
+            Order::Linear => {
+                let (first, t) = source(i, old, new);
+                Taps {
+                    first,
+                    weights: [1.0 - t, t, 0.0, 0.0],
+                }
+            }
+            Order::Cubic => {
+                let (first, t) = source(i, old, new);
+                Taps {
+                    first: first - 1,
+                    weights: cubic_weights(t),
+                }
+            }
+        };
+        Self {
+            old,
+            order,
+            taps: (0..new).map(taps).collect(),
+        }
+    }
+
+    /// Voxels after the resampling.
+    pub fn new_len(&self) -> usize {
+        self.taps.len()
+    }
+
+    /// The source voxel of an output voxel of the order [`Order::Nearest`].
+    pub fn nearest(&self, index: usize) -> usize {
+        self.taps[index].first as usize
+    }
+
+    /// Computes the output rows `outputs` from the source rows that `load` fills in, and hands each to `store`.
+    ///
+    /// `rows` is working memory that is kept between calls.
+    pub fn apply<const N: usize>(
+        &self,
+        outputs: Range<usize>,
+        rows: &mut Vec<Row<N>>,
+        mut load: impl FnMut(usize, &mut Row<N>),
+        mut store: impl FnMut(usize, &Row<N>),
+    ) {
+        let Some(last) = outputs.clone().next_back() else {
+            return;
+        };
+        let end = self.old as isize;
+        let (begin, stop) = (self.taps[outputs.start].first, self.taps[last].first);
+        let needed = match self.order {
+            Order::Nearest => begin..stop + 1,
+            Order::Linear => begin..stop + 2,
+            Order::Cubic => (begin - MARGIN).max(-PADDING)..(stop + 4 + MARGIN).min(end + PADDING),
+        };
+        let inside = needed.start.max(0)..needed.end.min(end);
+        rows.resize((needed.end - needed.start) as usize, [0.0; N]);
+        for i in inside.clone() {
+            load(i as usize, &mut rows[(i - needed.start) as usize]);
+        }
+        for i in needed.start..inside.start {
+            rows[(i - needed.start) as usize] = rows[(inside.start - needed.start) as usize];
+        }
+        for i in inside.end..needed.end {
+            rows[(i - needed.start) as usize] = rows[(inside.end - 1 - needed.start) as usize];
+        }
+        if self.order == Order::Cubic {
+            prefilter(rows);
+        }
+        for index in outputs {
+            let Taps { first, weights } = self.taps[index];
+            let rows = &rows[(first - needed.start) as usize..];
+            match self.order {
+                Order::Nearest => store(index, &rows[0]),
+                Order::Linear => {
+                    let [a, b] = [&rows[0], &rows[1]];
+                    let [u, v, ..] = weights;
+                    store(index, &std::array::from_fn(|l| a[l] * u + b[l] * v));
+                }
+                Order::Cubic => {
+                    let [a, b, c, d] = [&rows[0], &rows[1], &rows[2], &rows[3]];
+                    let [t, u, v, w] = weights;
+                    let value = |l: usize| (a[l] * t + b[l] * u) + (c[l] * v + d[l] * w);
+                    store(index, &std::array::from_fn(value));
+                }
+            }
+        }
+    }
+}
+
+/// Six times the values of the four cubic B-splines that cover a point `t` after their second centre; the six is the
+/// gain that [`prefilter`] leaves out.
 fn cubic_weights(t: f32) -> [f32; 4] {
     let u = 1.0 - t;
     [
-        u * u * u / 6.0,
-        (4.0 - 6.0 * t * t + 3.0 * t * t * t) / 6.0,
-        (4.0 - 6.0 * u * u + 3.0 * u * u * u) / 6.0,
-        t * t * t / 6.0,
+        u * u * u,
+        4.0 - 6.0 * t * t + 3.0 * t * t * t,
+        4.0 - 6.0 * u * u + 3.0 * u * u * u,
+        t * t * t,
     ]
 }
 
-/// Resamples the first axis of `[old, lanes]` to `new` positions and returns `[lanes, new]`.
-pub(super) fn resample_first(source: &[f32], old: usize, new: usize, order: Order) -> Vec<f32> {
-    let lanes = source.len() / old;
-    let mut result = vec![0.0; lanes * new];
-    // At the old size the centres coincide and every order returns its samples: only the axes move.
-    let order = if old == new { Order::Nearest } else { order };
-    let taps = taps(old, new, order);
-    let padding = if order == Order::Cubic { PADDING } else { 0 };
-
-    result
-        .par_chunks_mut(LANES * new)
-        .enumerate()
-        .for_each_init(
-            || vec![[0.0f32; LANES]; old + 2 * padding],
-            |rows, (block, out)| {
-                let start = block * LANES;
-                let width = out.len() / new;
-                for (k, row) in rows.iter_mut().enumerate() {
-                    let i = k.saturating_sub(padding).min(old - 1);
-                    row[..width].copy_from_slice(&source[i * lanes + start..][..width]);
-                }
-                if order == Order::Cubic {
-                    prefilter(rows);
-                }
-                for (j, tap) in taps.iter().enumerate() {
-                    let value = combine(rows, tap, order);
-                    for (lane, v) in value[..width].iter().enumerate() {
-                        out[lane * new + j] = *v;
-                    }
-                }
-            },
-        );
-    result
-}
-
-/// Weighted sum of the rows named by `tap`.
-fn combine(rows: &[[f32; LANES]], tap: &Taps, order: Order) -> [f32; LANES] {
-    let [a, b, c, d] = tap.map(|(row, _)| &rows[row]);
-    let [wa, wb, wc, wd] = tap.map(|(_, weight)| weight);
-    match order {
-        Order::Nearest => *a,
-        Order::Linear => std::array::from_fn(|l| a[l] * wa + b[l] * wb),
-        Order::Cubic => std::array::from_fn(|l| a[l] * wa + b[l] * wb + c[l] * wc + d[l] * wd),
-    }
-}
-
-/// Turns samples into cubic B-spline coefficients, in place: one causal and one anticausal recursion per column,
-/// mirrored at the ends (Unser, "Splines: a perfect fit for signal and image processing", 1999).
-fn prefilter(rows: &mut [[f32; LANES]]) {
+/// Turns samples into a sixth of their cubic B-spline coefficients, in place: one causal and one anticausal recursion
+/// per line (Unser, "Splines: a perfect fit for signal and image processing", 1999).
+fn prefilter<const N: usize>(rows: &mut [Row<N>]) {
     let n = rows.len();
     let z = POLE as f32;
-    // Start of the causal recursion: the padding repeats the edge voxel, so its sum over the mirrored past is that
-    // of a constant line up to 0.27^12.
-    let gain = ((1.0 - POLE) * (1.0 - 1.0 / POLE)) as f32;
-    for row in rows.iter_mut() {
-        row.iter_mut().for_each(|v| *v *= gain);
-    }
-    rows[0].iter_mut().for_each(|v| *v /= 1.0 - z);
+    // Both recursions begin as on a constant line: the ends are padded with the edge, or far enough away.
+    let start = (1.0 / (1.0 - POLE)) as f32;
+    rows[0].iter_mut().for_each(|v| *v *= start);
     for i in 1..n {
-        let previous = rows[i - 1];
-        rows[i]
-            .iter_mut()
-            .zip(previous)
-            .for_each(|(v, p)| *v += z * p);
+        let (before, after) = rows.split_at_mut(i);
+        let (previous, row) = (&before[i - 1], &mut after[0]);
+        for l in 0..N {
+            row[l] += z * previous[l];
+        }
     }
-    let before = rows[n - 2];
     let end = (POLE / (POLE * POLE - 1.0)) as f32;
-    rows[n - 1]
-        .iter_mut()
-        .zip(before)
-        .for_each(|(v, p)| *v = end * (*v + z * p));
+    let previous = rows[n - 2];
+    for (v, p) in rows[n - 1].iter_mut().zip(previous) {
+        *v = end * (*v + z * p);
+    }
     for i in (0..n - 1).rev() {
-        let next = rows[i + 1];
-        rows[i]
-            .iter_mut()
-            .zip(next)
-            .for_each(|(v, p)| *v = z * (p - *v));
+        let (before, after) = rows.split_at_mut(i + 1);
+        let (row, next) = (&mut before[i], &after[0]);
+        for l in 0..N {
+            row[l] = z * (next[l] - row[l]);
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Reference values computed with scipy's definitions (`zoom(grid_mode=True, mode="nearest")`, clipped).
 
-use ndarray::{Array3, array, s};
+use ndarray::{Array3, Axis, array, s};
 
 use super::*;
 
@@ -144,4 +144,35 @@ fn shapes_round_half_to_even() {
         resampled_shape([5, 7, 1], [0.5, 0.5, 0.1], [1.0; 3]),
         [2, 4, 1]
     );
+}
+
+#[test]
+fn a_result_does_not_depend_on_the_slabs_it_is_made_in() {
+    let x = Array3::from_shape_fn((150, 9, 70), |(d, h, w)| {
+        ((d * 31 + h * 17 + w * 7) % 101) as f32
+    });
+    for interpolation in [Interpolation::Isotropic, Interpolation::SeparateAxis(0)] {
+        for depth in [60, 150, 230] {
+            let shape = [depth, 7, 80];
+            let resampler = Resampler::new(x.view(), shape, Order::Cubic, interpolation);
+            let mut whole = vec![0.0; depth * 7 * 80];
+            resampler.planes(0..depth, &mut whole);
+            for planes in [1, 32, 50] {
+                let mut found = vec![0.0; whole.len()];
+                for (i, out) in found.chunks_mut(planes * 7 * 80).enumerate() {
+                    let first = i * planes;
+                    resampler.planes(first..(first + planes).min(depth), out);
+                }
+                let worst = whole
+                    .iter()
+                    .zip(&found)
+                    .map(|(a, b)| (a - b).abs())
+                    .fold(0.0, f32::max);
+                assert!(
+                    worst < 101.0 * 1e-6,
+                    "{worst} for {planes} of {depth} planes"
+                );
+            }
+        }
+    }
 }

@@ -91,7 +91,7 @@ h["quatern_d"] = 0.6
 save("qform_without_qfac.nii", h, values("i2"))
 
 h = header()
-h["pixdim"][1:4] = [1.5, -2, 0]
+h["pixdim"][1:4] = [1.5, -2, 3]
 save("pixdim_odd.nii", h, values("i2"))
 
 h = header()

@@ -73,13 +73,20 @@ fn convolutions_and_their_gradients_are_burns() {
                 random([outputs, inputs, a, b, c]),
                 random([outputs]),
             );
-            let options = ConvOptions::new(stride, kernel.map(|k| k / 2), [1; 3], 1);
-            compare(
-                arguments,
-                |x, w, b| convolution(x, w, b, stride),
-                |x, w, b| conv3d(x, w, Some(b), options.clone()),
-                &format!("{size:?} {kernel:?} {stride:?} {images} {inputs} {outputs}"),
-            );
+            for padding in [kernel.map(|k| k / 2), [0; 3]] {
+                if (0..3).any(|axis| size[axis] + 2 * padding[axis] < kernel[axis]) {
+                    continue;
+                }
+                let options = ConvOptions::new(stride, padding, [1; 3], 1);
+                compare(
+                    arguments.clone(),
+                    |x, w, b| convolution(x, w, b, stride, padding),
+                    |x, w, b| conv3d(x, w, Some(b), options.clone()),
+                    &format!(
+                        "{size:?} {kernel:?} {stride:?} {padding:?} {images} {inputs} {outputs}"
+                    ),
+                );
+            }
         }
     }
 }
@@ -118,7 +125,7 @@ fn each_gradient_is_the_same_when_only_it_is_asked_for() {
         let b = if tracked[2] { b.require_grad() } else { b };
         let y = match upsample {
             true => upsampling_convolution(x.clone(), w.clone(), b.clone()),
-            false => convolution(x.clone(), w.clone(), b.clone(), [1, 2, 1]),
+            false => convolution(x.clone(), w.clone(), b.clone(), [1, 2, 1], [1; 3]),
         };
         let gradients = y.powi_scalar(2).sum().backward();
         [
@@ -153,7 +160,7 @@ fn the_number_of_threads_does_not_change_a_bit() {
             .unwrap();
         pool.install(|| {
             let (x, w) = (x.clone().require_grad(), w.clone().require_grad());
-            let y = convolution(x.clone(), w.clone(), b.clone(), [2, 1, 1]);
+            let y = convolution(x.clone(), w.clone(), b.clone(), [2, 1, 1], [1; 3]);
             let gradients = y.clone().powi_scalar(2).mul_scalar(0.5).sum().backward();
             [
                 y.into_data(),

@@ -5,7 +5,7 @@ use burn::nn::{InstanceNorm, InstanceNormConfig};
 use burn::tensor::activation::leaky_relu;
 use burn::tensor::{DType, Device, Distribution, Tensor, TensorData};
 
-use super::norm_activation;
+use super::{NO_ACTIVATION, norm_activation};
 use crate::initialization::LEAKY_SLOPE;
 
 /// The result and the gradients with respect to x, gamma and beta.
@@ -49,23 +49,26 @@ fn normalised_and_activated_as_burn_does() {
         let x = random(shape, -1.0, 1.0) + offset;
         let gamma = Tensor::<1>::random([channels], Distribution::Uniform(-1.0, 2.0), &device);
         let beta = Tensor::<1>::random([channels], Distribution::Uniform(-1.0, 1.0), &device);
-        let found = run(norm_activation, &x, &gamma, &beta, DType::F32);
-        let oracle = |norm: &InstanceNorm, x: Tensor<5>| leaky_relu(norm.forward(x), LEAKY_SLOPE);
-        let expected = run(oracle, &x, &gamma, &beta, DType::F64);
-        for ((found, expected), part) in found
-            .iter()
-            .zip(&expected)
-            .zip(["y", "dx", "dgamma", "dbeta"])
-        {
-            let largest = expected
-                .iter::<f64>()
-                .fold(1e-3, |a, b| f64::max(a, b.abs()));
-            for (found, expected) in found.iter::<f64>().zip(expected.iter::<f64>()) {
-                let error = (found - expected).abs();
-                assert!(
-                    error <= 5e-5 * largest,
-                    "{part} of {shape:?}: {found} instead of {expected}"
-                );
+        for slope in [LEAKY_SLOPE, NO_ACTIVATION] {
+            let ours = |norm: &InstanceNorm, x: Tensor<5>| norm_activation(norm, x, slope);
+            let found = run(ours, &x, &gamma, &beta, DType::F32);
+            let oracle = |norm: &InstanceNorm, x: Tensor<5>| leaky_relu(norm.forward(x), slope);
+            let expected = run(oracle, &x, &gamma, &beta, DType::F64);
+            for ((found, expected), part) in found
+                .iter()
+                .zip(&expected)
+                .zip(["y", "dx", "dgamma", "dbeta"])
+            {
+                let largest = expected
+                    .iter::<f64>()
+                    .fold(1e-3, |a, b| f64::max(a, b.abs()));
+                for (found, expected) in found.iter::<f64>().zip(expected.iter::<f64>()) {
+                    let error = (found - expected).abs();
+                    assert!(
+                        error <= 5e-5 * largest,
+                        "{part} of {shape:?}: {found} instead of {expected}"
+                    );
+                }
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use arl_data::check::check_directory;
+use arl_data::check::{Severity, check_dataset};
 
 use super::CaseProgress;
 use crate::cli::CheckArguments;
@@ -10,7 +10,8 @@ use crate::cli::CheckArguments;
 /// Prints every fault of a dataset; exit code 1 when there is an error.
 pub fn run(arguments: &CheckArguments) -> anyhow::Result<ExitCode> {
     let progress = CaseProgress::new("checking cases");
-    let report = check_directory(&arguments.dataset, &|done, total| {
+    let options = arguments.reading.options();
+    let report = check_dataset(&arguments.dataset, &options, &|done, total| {
         progress.show(done, total)
     });
     drop(progress);
@@ -18,7 +19,11 @@ pub fn run(arguments: &CheckArguments) -> anyhow::Result<ExitCode> {
         println!("{}", serde_json::to_string_pretty(&report)?);
     } else {
         for problem in &report.problems {
-            println!("{problem}");
+            let severity = match problem.severity {
+                Severity::Error => "error",
+                Severity::Warning => "warning",
+            };
+            println!("{severity}: {problem}");
         }
         println!(
             "{} cases: {} errors, {} warnings",

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use arl_data::dataset::find_images;
-use arl_data::nifti::{read_image, read_labels};
+use arl_data::formats::{read_image, read_labels};
 use arl_data::phantom::{CohortConfig, write_cohort};
 use clap::Parser;
 

@@ -1,22 +1,32 @@
 //! `arl evaluate`.
 
+mod structures;
+mod table;
+
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use arl_data::dataset::find_images;
-use arl_data::metrics::{CaseMetrics, Summary, overlap, summarise};
-use arl_data::nifti::read_labels;
-use comfy_table::Table;
+use arl_data::dataset::{check_placement, find_images};
+use arl_data::formats::read_labels;
+use arl_data::metrics::{CaseScores, Metric, Scores, Structure, Summary, score, summarise};
+use arl_data::{LabelRemap, Volume};
 
 use super::CaseProgress;
 use crate::cli::EvaluateArguments;
 use crate::config::write_json;
+use structures::Structures;
+pub use structures::Tolerances;
 
 /// Scores a folder of predictions.
 pub fn run(arguments: &EvaluateArguments) -> anyhow::Result<ExitCode> {
-    let summary = evaluate(&arguments.predictions, &arguments.reference)?;
+    anyhow::ensure!(
+        arguments.remap_labels != Some(LabelRemap::Auto),
+        "--remap-labels auto numbers the values of a dataset; give the pairs that the run's config.json holds"
+    );
+    let mut structures = Structures::declared(&arguments.reference, arguments.tolerance.clone())?;
+    let summary = evaluate(arguments, &mut structures)?;
     let out = arguments
         .out
         .clone()
@@ -25,116 +35,131 @@ pub fn run(arguments: &EvaluateArguments) -> anyhow::Result<ExitCode> {
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&summary)?);
     } else {
-        print(&summary, &class_names(&arguments.reference));
+        table::print(&summary, &structures, &arguments.metrics);
         println!("scores: {}", out.display());
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn evaluate(predictions: &Path, reference: &Path) -> anyhow::Result<Summary> {
-    let references = find_images(reference, 1, ".nii.gz")?;
-    let predicted: BTreeMap<String, PathBuf> = find_images(predictions, 1, ".nii.gz")?
-        .into_iter()
-        .map(|mut case| (case.id, case.images.remove(0)))
-        .collect();
+/// A prediction and its reference.
+struct Pair {
+    prediction: PathBuf,
+    reference: PathBuf,
+}
+
+fn evaluate(arguments: &EvaluateArguments, structures: &mut Structures) -> anyhow::Result<Summary> {
+    let pairs = pairs(arguments)?;
     let progress = CaseProgress::new("scoring cases");
-    let mut volumes = Vec::new();
-    for (index, case) in references.iter().enumerate() {
-        let prediction = predicted.get(&case.id).with_context(|| {
-            format!(
-                "{}: has no prediction of case {}; predict it first",
-                predictions.display(),
-                case.id
-            )
-        })?;
-        let found = read_labels(prediction)?;
-        let truth = read_labels(&case.images[0])?;
-        anyhow::ensure!(
-            found.geometry.same_size(&truth.geometry).is_ok(),
-            "{}: is not on the grid of {}; predict the case again",
-            prediction.display(),
-            case.images[0].display()
+    let mut cases = Vec::new();
+    // The next case is read while this one is scored, so that two cases at a time are in memory.
+    let mut next = pairs.first().map(|pair| read(pair, arguments));
+    for index in 0..pairs.len() {
+        let Some(volumes) = next.take() else { break };
+        let (prediction, reference) = volumes?;
+        structures.add_labels_of(&prediction.data);
+        structures.add_labels_of(&reference.data);
+        let (case, following) = rayon::join(
+            || score_case(&prediction, &reference, structures, &arguments.metrics),
+            || pairs.get(index + 1).map(|pair| read(pair, arguments)),
         );
-        volumes.push((
-            prediction.clone(),
-            case.images[0].clone(),
-            found.data,
-            truth.data,
-        ));
-        progress.show(index + 1, references.len());
+        cases.push(case?);
+        next = following;
+        progress.show(index + 1, pairs.len());
     }
-    let highest = volumes
-        .iter()
-        .flat_map(|(_, _, found, truth)| found.iter().chain(truth))
-        .max()
-        .copied()
-        .unwrap_or(0);
-    let ignore = dataset_json(reference)
-        .and_then(|json| json["labels"].get("ignore")?.as_u64())
-        .and_then(|label| u16::try_from(label).ok());
-    let classes: Vec<u16> = (1..=highest)
-        .filter(|label| Some(*label) != ignore)
-        .collect();
-    let cases = volumes
+    drop(progress);
+    let scored = pairs.into_iter().zip(cases).map(|(pair, case)| CaseScores {
+        prediction_file: pair.prediction,
+        reference_file: pair.reference,
+        metrics: case.complete(structures, &arguments.metrics),
+    });
+    Ok(summarise(scored.collect()))
+}
+
+/// The predictions and references of the same name; each reference must have a prediction.
+fn pairs(arguments: &EvaluateArguments) -> anyhow::Result<Vec<Pair>> {
+    let mut predicted: BTreeMap<String, PathBuf> =
+        find_images(&arguments.predictions, 1, ".nii.gz")?
+            .into_iter()
+            .map(|mut case| (case.id, case.images.remove(0)))
+            .collect();
+    find_images(&arguments.reference, 1, ".nii.gz")?
         .into_iter()
-        .map(|(prediction_file, reference_file, found, truth)| {
-            let metrics = overlap(&found, &truth, &classes, ignore)?;
-            Ok(CaseMetrics {
-                prediction_file,
-                reference_file,
-                metrics,
+        .map(|mut case| {
+            let prediction = predicted.remove(&case.id).with_context(|| {
+                format!(
+                    "{}: has no prediction of case {}; predict it first",
+                    arguments.predictions.display(),
+                    case.id
+                )
+            })?;
+            Ok(Pair {
+                prediction,
+                reference: case.images.remove(0),
             })
         })
-        .collect::<anyhow::Result<_>>()?;
-    Ok(summarise(cases))
-}
-
-fn dataset_json(reference: &Path) -> Option<serde_json::Value> {
-    let text = std::fs::read_to_string(reference.parent()?.join("dataset.json")).ok()?;
-    serde_json::from_str(&text).ok()
-}
-
-/// Names of the classes, where a dataset.json lies beside the reference folder.
-fn class_names(reference: &Path) -> BTreeMap<u16, String> {
-    let Some(json) = dataset_json(reference) else {
-        return BTreeMap::new();
-    };
-    let Some(labels) = json["labels"].as_object() else {
-        return BTreeMap::new();
-    };
-    labels
-        .iter()
-        .filter_map(|(name, value)| Some((u16::try_from(value.as_u64()?).ok()?, name.clone())))
         .collect()
 }
 
-fn print(summary: &Summary, names: &BTreeMap<u16, String>) {
-    let number = |value: Option<f64>| value.map_or("-".into(), |value| format!("{value:.3}"));
-    let mut cases = Table::new();
-    cases.load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
-    cases.set_header(["case", "mean Dice"]);
-    for case in &summary.metric_per_case {
-        let name = case
-            .prediction_file
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy();
-        cases.add_row([name.into_owned(), number(case.mean_dice())]);
+fn read(pair: &Pair, arguments: &EvaluateArguments) -> anyhow::Result<(Volume<u16>, Volume<u16>)> {
+    let (prediction, reference) = rayon::join(
+        || read_labels(&pair.prediction),
+        || read_labels(&pair.reference),
+    );
+    let (prediction, mut reference) = (prediction?, reference?);
+    if let Some(remap) = &arguments.remap_labels {
+        remap.apply(&mut reference.data);
     }
-    println!("{cases}");
-    let mut classes = Table::new();
-    classes.load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
-    classes.set_header(["label", "class", "Dice", "IoU"]);
-    for (label, mean) in &summary.mean {
-        let name = names.get(label).cloned().unwrap_or_default();
-        classes.add_row([label.to_string(), name, number(mean.dice), number(mean.iou)]);
+    check_placement(
+        &pair.prediction,
+        &prediction.geometry,
+        &pair.reference,
+        &reference.geometry,
+        arguments.ignore_geometry,
+    )?;
+    Ok((prediction, reference))
+}
+
+/// What was scored of one case, and how many voxels it has.
+struct Scored {
+    scores: Vec<(Structure, Scores)>,
+    voxels: u64,
+}
+
+fn score_case(
+    prediction: &Volume<u16>,
+    reference: &Volume<u16>,
+    structures: &Structures,
+    metrics: &[Metric],
+) -> anyhow::Result<Scored> {
+    let scores = score(
+        &prediction.data,
+        &reference.data,
+        reference.geometry.spacing(),
+        &structures.all,
+        metrics,
+        structures.ignore,
+    )?;
+    let ignored = |label: &&u16| Some(**label) == structures.ignore;
+    let ignored = reference.data.iter().filter(ignored).count();
+    Ok(Scored {
+        scores: structures.all.iter().cloned().zip(scores).collect(),
+        voxels: (reference.data.len() - ignored) as u64,
+    })
+}
+
+impl Scored {
+    /// Scores of all structures; those that only later cases have are absent from this one.
+    fn complete(mut self, structures: &Structures, metrics: &[Metric]) -> Vec<(Structure, Scores)> {
+        structures
+            .all
+            .iter()
+            .map(|structure| {
+                let known = self.scores.iter().position(|(other, _)| other == structure);
+                match known {
+                    Some(position) => self.scores.swap_remove(position),
+                    None => (structure.clone(), Scores::absent(self.voxels, metrics)),
+                }
+            })
+            .collect()
     }
-    let mean = &summary.foreground_mean;
-    classes.add_row([
-        "".into(),
-        "foreground mean".into(),
-        number(mean.dice),
-        number(mean.iou),
-    ]);
-    println!("{classes}");
 }

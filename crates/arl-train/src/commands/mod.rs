@@ -6,6 +6,7 @@ pub mod devices;
 pub mod evaluate;
 pub mod plan;
 pub mod predict;
+pub mod preprocess;
 pub mod train;
 
 use std::io::IsTerminal;

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::Context;
 use arl_data::dataset::find_images;
-use arl_data::nifti::write_labels;
+use arl_data::formats::write_labels;
 use arl_data::preprocess::preprocess_images;
 use arl_loss::DeepSupervision;
 use burn::module::Module;
@@ -45,20 +45,22 @@ pub fn run(arguments: &PredictArguments) -> anyhow::Result<ExitCode> {
             arguments.run.display()
         )
     })?;
-    let loss = DeepSupervision::new(&config.loss_config(plan.patch_size, plan.ignore_label));
-    let network = network_config(&plan).try_init(&device)?;
+    let loss = DeepSupervision::new(&config.loss_config(&plan)?);
+    let network = network_config(&plan)?.try_init(&device)?;
     let path = model_path(&run.checkpoints(), checkpoint.epoch);
     let record =
         ModuleRecord::load(&path).map_err(|e| anyhow::anyhow!("{}: {e}", path.display()))?;
-    let segmenter = Segmenter::new(network, loss)
+    let segmenter = Segmenter::new(network, loss, &plan)
         .try_load_record(record)
         .map_err(|e| anyhow::anyhow!("{}: does not fit plan.json ({e})", path.display()))?;
 
+    let mut reading = config.reading();
+    reading.ignore_geometry |= arguments.ignore_geometry;
     let progress = CaseProgress::new("windows");
     let mut written = Vec::new();
     for case in &cases {
         let started = Instant::now();
-        let prepared = preprocess_images(case, &plan)?;
+        let prepared = preprocess_images(case, &plan, &reading)?;
         let scores = sliding_window::predict(
             &segmenter.network,
             &prepared.image,
@@ -68,7 +70,10 @@ pub fn run(arguments: &PredictArguments) -> anyhow::Result<ExitCode> {
             &|done, total| progress.show(done, total),
         )
         .with_context(|| format!("case {}", case.id))?;
-        let labels = prepared.grid.restore(&scores);
+        let labels = match plan.regions.is_empty() {
+            true => prepared.grid.restore(&scores),
+            false => prepared.grid.restore_regions(&scores, &plan.regions),
+        };
         let path = target(&case.id);
         std::fs::create_dir_all(&arguments.out)
             .with_context(|| arguments.out.display().to_string())?;

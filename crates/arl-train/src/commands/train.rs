@@ -1,6 +1,6 @@
 //! `arl train`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -10,10 +10,12 @@ use arl_data::cache::Cache;
 use arl_data::plan::Plan;
 use arl_data::split::{Split, split};
 
-use super::{CaseProgress, plan};
+use super::{plan, preprocess};
 use crate::checkpoints::last_complete;
-use crate::cli::TrainArguments;
-use crate::config::{Augment, DeviceChoice, TrainConfig, read_json, write_json};
+use crate::cli::{ReadingArguments, TrainArguments};
+use crate::config::{Augment, TrainConfig, first_choices, write_json};
+use crate::network::network_config;
+use crate::planning::Planning;
 use crate::run::Run;
 use crate::{device, preview, trainer};
 
@@ -26,11 +28,10 @@ pub fn run(arguments: &TrainArguments) -> anyhow::Result<ExitCode> {
             path.display()
         );
     }
-    let dataset = Dataset::open(&arguments.dataset)?;
     if arguments.resume {
-        resume(arguments, &dataset)?;
+        resume(arguments)?;
     } else {
-        start(arguments, &dataset)?;
+        start(arguments)?;
     }
     if let Some(path) = &arguments.preview {
         println!("preview: {}", path.display());
@@ -49,37 +50,23 @@ pub fn run(arguments: &TrainArguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn start(arguments: &TrainArguments, dataset: &Dataset) -> anyhow::Result<()> {
-    let asked = match &arguments.config {
-        Some(path) => read_json::<serde_json::Value>(path)?
-            .get("device")
-            .map(|value| serde_json::from_value(value.clone()))
-            .transpose()
-            .with_context(|| format!("{}: device", path.display()))?,
-        None => None,
-    };
-    let choice = arguments.device.or(asked).unwrap_or(DeviceChoice::Auto);
+fn start(arguments: &TrainArguments) -> anyhow::Result<()> {
+    let (reading, choice) = first_choices(arguments)?;
+    let dataset = &Dataset::open_with(&arguments.dataset, &reading)?;
     let (device, found) = device::open(choice)?;
     let cpu = found.kind == "cpu";
-    let mut config = TrainConfig::new(arguments, cpu)?;
-    let ids: Vec<String> = dataset
-        .training
-        .iter()
-        .map(|case| case.id.clone())
-        .collect();
-    let split = split(
-        &ids,
-        config.fold,
-        trainer::FOLDS,
-        config.seed,
-        &dataset.root,
-    )?;
+    let mut config = TrainConfig::new(arguments, dataset.options.clone(), cpu)?;
+    let split = split(dataset, config.fold)?;
+    let options = config.planning.options(cpu);
     // Everything that a faulty dataset can stop is done before the first file is written.
     let fingerprint = plan::fingerprint(dataset)?;
-    let plan = match &arguments.plan {
-        Some(path) => Plan::load(path)?,
-        None => plan::make(dataset, &fingerprint, cpu)?,
+    let plan = match plan_of(arguments.plan.as_deref(), config.cache.as_deref()) {
+        Some(path) => Plan::load(&path)?,
+        None => Plan::new(dataset, &fingerprint, &options)?,
     };
+    check_fit(&plan, dataset)?;
+    config.loss_config(&plan)?;
+    network_config(&plan)?;
     let transforms = config.augment.transforms(&plan);
     transforms
         .validate_for(plan.patch_size, plan.target_spacing)
@@ -90,7 +77,7 @@ fn start(arguments: &TrainArguments, dataset: &Dataset) -> anyhow::Result<()> {
     write_json(&run.plan(), &plan)?;
     // As every later command reads it: JSON may change a number's last digit, and the cache would not fit then.
     let plan = Plan::load(&run.plan())?;
-    let cache = Arc::new(cache(&run.cache(), dataset, &plan)?);
+    let cache = Arc::new(cache(&run, &config, dataset, &plan)?);
     // The configuration comes last: a directory with it is a run that can be resumed.
     write_json(&run.config(), &config)?;
     if let Some(path) = &arguments.preview {
@@ -108,7 +95,7 @@ fn start(arguments: &TrainArguments, dataset: &Dataset) -> anyhow::Result<()> {
     trainer::train(&run, &config, &plan, cache, &split, &device, None)
 }
 
-fn resume(arguments: &TrainArguments, dataset: &Dataset) -> anyhow::Result<()> {
+fn resume(arguments: &TrainArguments) -> anyhow::Result<()> {
     let run = Run::open(&arguments.out)?;
     let (mut config, plan) = run.load()?;
     let other = arguments.loss.is_some()
@@ -119,31 +106,30 @@ fn resume(arguments: &TrainArguments, dataset: &Dataset) -> anyhow::Result<()> {
         || arguments.empty_regions.is_some()
         || arguments.fold.is_some()
         || arguments.plan.is_some()
+        || arguments.planning != Planning::default()
         || arguments.config.is_some()
         || (arguments.augment.is_some() && arguments.preview.is_none())
+        || arguments.reading != ReadingArguments::default()
+        || arguments.cache.is_some()
+        || arguments.cache_dtype.is_some()
         || arguments.steps_per_epoch.is_some();
     anyhow::ensure!(
         !other,
-        "--resume goes on with the run's own configuration; only --epochs, --minutes, --device and --preview (and then --augment) may be given with it"
+        "--resume goes on with the run's own configuration; only --epochs, --minutes, --device, --workers, --loader-memory \
+         and --preview (and then --augment) may be given with it"
     );
     if arguments.epochs.is_some() || arguments.minutes.is_some() {
         (config.epochs, config.minutes) = (arguments.epochs, arguments.minutes);
-        write_json(&run.config(), &config)?;
     }
+    config.workers = arguments.workers.unwrap_or(config.workers);
+    config.loader_memory = arguments.loader_memory.unwrap_or(config.loader_memory);
+    config.validate()?;
+    write_json(&run.config(), &config)?;
     let (device, _) = device::open(arguments.device.unwrap_or(config.device))?;
-    let ids: Vec<String> = dataset
-        .training
-        .iter()
-        .map(|case| case.id.clone())
-        .collect();
-    let split = split(
-        &ids,
-        config.fold,
-        trainer::FOLDS,
-        config.seed,
-        &dataset.root,
-    )?;
-    let cache = Arc::new(cache(&run.cache(), dataset, &plan)?);
+    let dataset = &Dataset::open_with(&arguments.dataset, &config.reading())?;
+    check_fit(&plan, dataset)?;
+    let split = split(dataset, config.fold)?;
+    let cache = Arc::new(cache(&run, &config, dataset, &plan)?);
     if let Some(path) = &arguments.preview {
         // An augmentation that is only looked at: the run keeps its own.
         if let Some(text) = &arguments.augment {
@@ -163,6 +149,35 @@ fn resume(arguments: &TrainArguments, dataset: &Dataset) -> anyhow::Result<()> {
     trainer::train(&run, &config, &plan, cache, &split, &device, checkpoint)
 }
 
+/// Refuses a plan that was made for other channels, classes or regions than the dataset has.
+fn check_fit(plan: &Plan, dataset: &Dataset) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        plan.channel_names.len() == dataset.channel_names.len()
+            && plan.classes.len() == dataset.classes.len()
+            && plan.regions == dataset.regions
+            && plan.ignore_label == dataset.ignore_label,
+        "the plan is for {}, whose channels, classes or regions are not those of {}; make another with `arl plan`",
+        plan.dataset,
+        dataset.root.display()
+    );
+    Ok(())
+}
+
+/// The plan that was given, else the one that a cache was made with.
+fn plan_of(plan: Option<&Path>, cache: Option<&Path>) -> Option<PathBuf> {
+    let of_cache = || {
+        cache
+            .map(preprocess::plan_file)
+            .filter(|path| path.exists())
+    };
+    plan.map(Path::to_owned).or_else(of_cache)
+}
+
+fn cache(run: &Run, config: &TrainConfig, dataset: &Dataset, plan: &Plan) -> anyhow::Result<Cache> {
+    let directory = config.cache.clone().unwrap_or_else(|| run.cache());
+    preprocess::fill(&directory, dataset, plan, &config.cache_options())
+}
+
 /// Writes the picture that `--preview` asks for.
 fn show_patches(
     path: &Path,
@@ -173,14 +188,4 @@ fn show_patches(
 ) -> anyhow::Result<()> {
     let loader = trainer::patches(config, plan, cache, split, 0)?;
     preview::write(path, &loader, plan.target_spacing)
-}
-
-fn cache(directory: &Path, dataset: &Dataset, plan: &Plan) -> anyhow::Result<Cache> {
-    let progress = CaseProgress::new("preprocessing cases");
-    Ok(Cache::open_or_build(
-        directory,
-        dataset,
-        plan,
-        &|done, total| progress.show(done, total),
-    )?)
 }

@@ -1,0 +1,173 @@
+//! Makes a plan of a dataset's fingerprint.
+
+use super::configuration::Task;
+use super::low_resolution::low_resolution;
+use super::memory::counted_outputs;
+use super::mirror::mirror_axes;
+use super::normalization::{normalization, use_mask_for_norm};
+use super::options::PlanOptions;
+use super::spacing::{AxisOrder, median_shape, target_spacing};
+use super::{LowResolution, PLAN_VERSION, Plan, StagePlan};
+use crate::dataset::{Dataset, LabelClass};
+use crate::error::{DataError, Result};
+use crate::fingerprint::Fingerprint;
+
+impl Plan {
+    /// Plans a training.
+    ///
+    /// # Errors
+    /// When the dataset has no training case, no foreground class, or label values with gaps; when the options
+    /// contradict each other, or no patch fits into the memory.
+    pub fn new(
+        dataset: &Dataset,
+        fingerprint: &Fingerprint,
+        options: &PlanOptions,
+    ) -> Result<Self> {
+        let wrong = |problem: String, cure: &str| DataError::invalid(&dataset.root, problem, cure);
+        if fingerprint.cases.is_empty() {
+            return Err(wrong(
+                "has no training case".into(),
+                "add images with labels",
+            ));
+        }
+        if dataset.classes.len() < 2 {
+            return Err(wrong(
+                "declares no class but background".into(),
+                "declare the classes",
+            ));
+        }
+        if let Some((index, class)) = first_gap(&dataset.classes) {
+            return Err(wrong(
+                format!(
+                    "label values have a gap: {index} is missing before {} ({})",
+                    class.value, class.name
+                ),
+                "number the labels 0, 1, 2, … without gaps",
+            ));
+        }
+        let cannot = |problem: String| wrong(problem, "choose other options for the plan");
+        options.validate().map_err(cannot)?;
+        let plan = Self::follow_rules(dataset, fingerprint, options).map_err(cannot)?;
+        plan.validate().map_err(cannot)?;
+        Ok(plan)
+    }
+
+    fn follow_rules(
+        dataset: &Dataset,
+        fingerprint: &Fingerprint,
+        options: &PlanOptions,
+    ) -> std::result::Result<Self, String> {
+        let rules = options.preset.rules();
+        let mut reasons = Vec::new();
+        let (spacing, reason) = match options.target_spacing {
+            Some(spacing) => (
+                spacing,
+                format!("Target spacing {spacing:?} mm was asked for."),
+            ),
+            None => target_spacing(fingerprint),
+        };
+        reasons.push(reason);
+        let median = median_shape(fingerprint, spacing);
+        let order = AxisOrder::coarsest_first(spacing);
+        let cases = fingerprint.cases.len();
+        let task = Task {
+            options,
+            order,
+            patch_size: options.patch_size.map(|patch| order.sort(patch)),
+            outputs: counted_outputs(
+                dataset.classes.len(),
+                dataset.regions.len(),
+                dataset.ignore_label,
+            ),
+            spacing: order.sort(spacing),
+            median_shape: order.sort(median),
+            dataset_voxels: order.sort(median).iter().product::<f64>() * cases as f64,
+        };
+        let found = task.configuration()?;
+        let low = low_resolution(&task, found.patch_size, cases);
+
+        let patch_size = order.restore(found.patch_size);
+        let stem_stride = order.restore(found.stem_stride);
+        reasons.push(format!(
+            "Patch {patch_size:?} voxels{}: the median case has {median:?}, and {}.",
+            if options.patch_size.is_some() {
+                " was asked for"
+            } else {
+                ""
+            },
+            found.costs
+        ));
+        if rules.stem_stride > 1 {
+            reasons.push(format!(
+                "The first convolution has stride {stem_stride:?}: a step costs several times less, and the last layer \
+                 brings the logits back to every voxel."
+            ));
+        }
+        let low_resolution = low.map(|(task, found)| LowResolution {
+            target_spacing: order.restore(task.spacing),
+            median_shape: order.restore(task.median_shape).map(|edge| edge as usize),
+            patch_size: order.restore(found.patch_size),
+            batch_size: found.batch_size,
+            stem_stride: order.restore(found.stem_stride),
+            stages: restore_stages(order, found.stages),
+        });
+        if let Some(low) = &low_resolution {
+            reasons.push(format!(
+                "A patch has less than a quarter of the median case's voxels, so a training at {:.3?} mm is worth having \
+                 beside this one.",
+                low.target_spacing
+            ));
+        }
+        let mut normalizations = Vec::new();
+        for (name, intensities) in dataset.channel_names.iter().zip(&fingerprint.intensities) {
+            let (scheme, reason) = normalization(name, intensities);
+            normalizations.push(scheme);
+            reasons.push(reason);
+        }
+        let (use_mask_for_norm, reason) = use_mask_for_norm(fingerprint, &normalizations);
+        reasons.extend(reason);
+        let regions = dataset.regions.iter().map(|region| region.name.as_str());
+        let names = dataset.classes.iter().map(|class| class.name.as_str());
+        let (mirror_axes, reason) = mirror_axes(names.chain(regions), fingerprint.left_right_axis);
+        reasons.push(reason);
+        Ok(Self {
+            version: PLAN_VERSION,
+            dataset: dataset.name.clone(),
+            channel_names: dataset.channel_names.clone(),
+            classes: dataset.classes.clone(),
+            regions: dataset.regions.clone(),
+            ignore_label: dataset.ignore_label,
+            target_spacing: spacing,
+            median_shape: median.map(|edge| edge.round_ties_even() as usize),
+            normalization: normalizations,
+            use_mask_for_norm,
+            patch_size,
+            batch_size: found.batch_size,
+            architecture: rules.architecture,
+            stem_stride,
+            stages: restore_stages(order, found.stages),
+            decoder_convolutions: rules.decoder_convolutions,
+            mirror_axes,
+            foreground_fraction: rules.foreground_fraction,
+            low_resolution,
+            reasons,
+        })
+    }
+}
+
+/// The first class whose value isn't its position, with that position.
+fn first_gap(classes: &[LabelClass]) -> Option<(usize, &LabelClass)> {
+    classes
+        .iter()
+        .enumerate()
+        .find(|(index, class)| usize::from(class.value) != *index)
+}
+
+fn restore_stages(order: AxisOrder, stages: Vec<StagePlan>) -> Vec<StagePlan> {
+    let restored = stages.into_iter().map(|stage| StagePlan {
+        kernel: order.restore(stage.kernel),
+        stride: order.restore(stage.stride),
+        ..stage
+    });
+    restored.collect()
+}

@@ -1,0 +1,149 @@
+use burn::module::Module;
+use burn::nn::{BatchNorm, BatchNormConfig};
+use burn::tensor::activation::relu;
+use burn::tensor::{Device, Tensor};
+
+use crate::cicek_unet_config::{LEVELS, Padding};
+use crate::plain_convolution::Convolution;
+use crate::upsample::Upsample;
+use crate::{CicekUNetConfig, SegmentationModel, max_pool};
+
+/// The first 3D U-Net (Çiçek et al., MICCAI 2016): pairs of 3×3×3 convolutions with batch normalisation and ReLU,
+/// max-pooling on the way down, 2×2×2 transposed convolutions on the way up.
+///
+/// Made by [`CicekUNetConfig::try_init`]. Batch normalisation takes the statistics of the batch on a device with gradients,
+/// and those gathered in training elsewhere.
+#[derive(Module, Debug)]
+pub struct CicekUNet {
+    /// Finest first.
+    down: Vec<Pair>,
+    /// Finest first.
+    up: Vec<UpStep>,
+    head: Convolution,
+    #[module(skip)]
+    config: CicekUNetConfig,
+}
+
+impl CicekUNet {
+    /// `config` is valid.
+    pub(crate) fn new(config: CicekUNetConfig, device: &Device) -> Self {
+        let padding = match config.padding {
+            Padding::Same => 1,
+            Padding::Valid => 0,
+        };
+        // Each pair ends with twice the channels of its first convolution, so that none is a bottleneck.
+        let first = |level: usize| config.features << level;
+        let down = (0..LEVELS).map(|level| {
+            let input = if level == 0 {
+                config.in_channels
+            } else {
+                first(level)
+            };
+            Pair::new([input, first(level), 2 * first(level)], padding, device)
+        });
+        let up = (0..LEVELS - 1).map(|level| {
+            let (below, skip) = (4 * first(level), 2 * first(level));
+            UpStep {
+                upsample: Upsample::new([below; 2], [2; 3], device),
+                convolutions: Pair::new([below + skip, skip, skip], padding, device),
+            }
+        });
+        Self {
+            down: down.collect(),
+            up: up.collect(),
+            head: Convolution::new([2 * config.features, config.num_classes], 1, 1, 0, device),
+            config,
+        }
+    }
+
+    /// The description that the network was made from.
+    pub fn config(&self) -> &CicekUNetConfig {
+        &self.config
+    }
+}
+
+impl SegmentationModel for CicekUNet {
+    /// One set of logits, as large as the images with [`Padding::Same`], and their middle with [`Padding::Valid`]; see
+    /// [`CicekUNetConfig::output_size`].
+    fn forward(&self, images: Tensor<5>) -> Vec<Tensor<5>> {
+        vec![self.predict(images)]
+    }
+
+    fn predict(&self, images: Tensor<5>) -> Tensor<5> {
+        let mut x = images;
+        let mut skips = Vec::with_capacity(LEVELS);
+        for (level, pair) in self.down.iter().enumerate() {
+            x = pair.forward(if level == 0 { x } else { max_pool(x) });
+            skips.push(x.clone());
+        }
+        skips.pop();
+        for (step, skip) in self.up.iter().zip(skips).rev() {
+            x = step.forward(x, skip);
+        }
+        self.head.forward(x)
+    }
+
+    fn num_classes(&self) -> usize {
+        self.config.num_classes
+    }
+
+    fn patch_divisors(&self) -> [usize; 3] {
+        self.config.patch_divisors()
+    }
+}
+
+/// Two convolutions, each with batch normalisation and ReLU.
+#[derive(Module, Debug)]
+struct Pair {
+    convolutions: [Convolution; 2],
+    norms: [BatchNorm; 2],
+}
+
+impl Pair {
+    /// `channels` before, between and after.
+    fn new(channels: [usize; 3], padding: usize, device: &Device) -> Self {
+        let [before, between, after] = channels;
+        let convolution = |channels| Convolution::new(channels, 3, 1, padding, device);
+        let norm = |channels| BatchNormConfig::new(channels).init(device);
+        Self {
+            convolutions: [
+                convolution([before, between]),
+                convolution([between, after]),
+            ],
+            norms: [norm(between), norm(after)],
+        }
+    }
+
+    fn forward(&self, x: Tensor<5>) -> Tensor<5> {
+        let steps = self.convolutions.iter().zip(&self.norms);
+        steps.fold(x, |x, (convolution, norm)| {
+            relu(norm.forward(convolution.forward(x)))
+        })
+    }
+}
+
+/// One resolution on the way up.
+#[derive(Module, Debug)]
+struct UpStep {
+    upsample: Upsample,
+    convolutions: Pair,
+}
+
+impl UpStep {
+    fn forward(&self, coarse: Tensor<5>, skip: Tensor<5>) -> Tensor<5> {
+        let x = self.upsample.forward(coarse);
+        let skip = middle(skip, &x);
+        self.convolutions.forward(Tensor::cat(vec![x, skip], 1))
+    }
+}
+
+/// The middle of `x` that is as large as `like`.
+fn middle(x: Tensor<5>, like: &Tensor<5>) -> Tensor<5> {
+    let ([n, c, ..], [_, _, d, h, w]) = (x.dims(), like.dims());
+    let [depth, height, width] = [0, 1, 2].map(|axis| {
+        let size = [d, h, w][axis];
+        let start = (x.dims()[axis + 2] - size) / 2;
+        start..start + size
+    });
+    x.slice([0..n, 0..c, depth, height, width])
+}
