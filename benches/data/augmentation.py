@@ -1,13 +1,15 @@
 """batchgeneratorsv2 on what augmentation.rs does: JSON with milliseconds per patch, of nnU-Net's training transforms and
 of each transform alone.
 
-Arguments: patches, repetitions of each transform. One thread. The volume is the one of augmentation.rs.
+Arguments: patches, repetitions of each transform, and a folder with the volume of augmentation.rs and what that made of
+it with given angles and factor, which is compared. One thread.
 """
 
 import json
 import os
 import sys
 import time
+from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"
 
@@ -18,27 +20,24 @@ torch.set_num_threads(1)
 torch.set_num_interop_threads(1)
 
 from batchgeneratorsv2.transforms.spatial.mirroring import MirrorTransform
+from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 SOURCE, PATCH = 205, 128
-patches, repetitions = int(sys.argv[1]), int(sys.argv[2])
+patches, repetitions, folder = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
+DEGREES, FACTOR = (20, -15, 10), 1.2
 
 
-def volume():
-    z, y, x = np.meshgrid(*[np.arange(SOURCE, dtype=np.float32)] * 3, indexing="ij")
-    noise = np.random.default_rng(0).standard_normal((SOURCE,) * 3, dtype=np.float32)
-    image = np.sin(z / 9) + np.cos(y / 13) * np.sin(x / 7) + 0.1 * noise
-    labels = np.zeros((SOURCE,) * 3, np.int16)
-    for label, (cz, cy, cx, radius) in enumerate([(60, 90, 70, 40), (130, 110, 120, 50), (100, 60, 150, 35)], 1):
-        labels[(z - cz) ** 2 + (y - cy) ** 2 + (x - cx) ** 2 < radius**2] = label
-    return torch.from_numpy(image)[None], torch.from_numpy(labels)[None]
+def read(name, dtype, *shape):
+    return torch.from_numpy(np.fromfile(folder / name, dtype).reshape(shape))
 
 
+image = read("image", np.float32, 1, SOURCE, SOURCE, SOURCE)
+labels = read("labels", np.int16, 1, SOURCE, SOURCE, SOURCE)
 angle = 30 / 360 * 2 * np.pi
 training = nnUNetTrainer.get_training_transforms(
     np.array([PATCH] * 3), (-angle, angle), None, (0, 1, 2), False
 )
-image, labels = volume()
 patch, patch_labels = (t[:, 38:166, 38:166, 38:166].contiguous() for t in (image, labels))
 torch.manual_seed(0)
 np.random.seed(0)
@@ -83,5 +82,19 @@ for transform in training.transforms:
     if chance is not None:
         inner.p_per_channel = chance
 
+# An even edge, so that both programs turn about the same point.
+given = SpatialTransform(
+    (PATCH,) * 3, 0, False,
+    p_rotation=1, rotation=lambda image, dim: np.radians(DEGREES[dim]),
+    p_scaling=1, scaling=FACTOR, border_mode_seg="constant", padding_value_seg=0,
+)
+even = {name: tensor[:, :-1, :-1, :-1].contiguous() for name, tensor in whole.items()}
+out = given(**even)
+difference = (out["image"] - read("turned_image", np.float32, 1, PATCH, PATCH, PATCH)).abs().max()
+other_labels = (out["segmentation"] != read("turned_labels", np.int16, 1, PATCH, PATCH, PATCH)).sum()
+
 spent = clock(training, whole, patches)
-print(json.dumps({"patch": float(np.mean(spent)), "median": float(np.median(spent)), "alone": alone}))
+print(json.dumps({
+    "patch": float(np.mean(spent)), "alone": alone,
+    "difference": float(difference), "other_labels": int(other_labels),
+}))

@@ -1,17 +1,19 @@
 //! nnU-Net's augmentation of a 128³ patch, of one channel and four classes, beside nnU-Net's own (batchgeneratorsv2), from
 //! the same 205³ volume in memory with the same probabilities, on one thread each.
 //!
-//! What is compared is the time: both draw at random. That the transforms are the same with the same parameters is
-//! tested in `crates/arl-data/tests/augmentation.rs`.
+//! Both draw at random, so of the whole only the time is compared; with given parameters the results are, here for rotation
+//! with scaling and in `crates/arl-data/tests/augmentation.rs` for all. Reading the patch from the volume is part of our time,
+//! but copying the volume isn't part of the peer's.
 
 use std::hint::black_box;
+use std::path::Path;
 use std::time::Instant;
 
 use arl_data::augment::{
     Augmentation, Blur, Brightness, Contrast, Gamma, InMemory, LowResolution, Mirror, Noise,
-    PatchSource, Preset,
+    PatchSource, Preset, Rotation, SpatialMap,
 };
-use ndarray::{Array3, Array4};
+use ndarray::{Array3, Array4, s};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
@@ -43,9 +45,35 @@ pub fn run() {
         .read(START, PATCH)
         .unwrap_or_else(|error| panic!("{error}"));
     let alone = alone(&source, &plain, &mut rng);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    write(
+        folder.path(),
+        "image",
+        image.iter().map(|v| v.to_le_bytes()),
+    );
+    write(
+        folder.path(),
+        "labels",
+        labels.iter().map(|v| v.to_le_bytes()),
+    );
+    let (turned, turned_labels) = given(&source);
+    write(
+        folder.path(),
+        "turned_image",
+        turned.iter().map(|v| v.to_le_bytes()),
+    );
+    write(
+        folder.path(),
+        "turned_labels",
+        turned_labels.iter().map(|v| v.to_le_bytes()),
+    );
     let peer = crate::peer::run(
         "augmentation",
-        &[&PATCHES.to_string(), &REPETITIONS.to_string()],
+        &[
+            &PATCHES.to_string(),
+            &REPETITIONS.to_string(),
+            &folder.path().display().to_string(),
+        ],
     );
 
     println!("milliseconds, one thread   | ours   | batchgeneratorsv2 | ratio");
@@ -58,10 +86,37 @@ pub fn run() {
         Some(peer) => println!("{label:26} | {ours:6.2} | {peer:17.2} | {:.1}", peer / ours),
         None => println!("{label:26} | {ours:6.2} | {:>17} |", "-"),
     };
-    print("a patch, mean of 100", mean, "patch");
+    print(&format!("a patch, mean of {PATCHES}"), mean, "patch");
     for (label, name, ours) in alone {
         print(label, ours, name);
     }
+    if let Some(peer) = &peer {
+        println!(
+            "rotated and scaled alike: images differ by {} at most, {} of {} labels differ",
+            peer["difference"],
+            peer["other_labels"],
+            turned_labels.len()
+        );
+    }
+}
+
+/// The patch in the middle at given angles and factor, which the peer makes too.
+fn given(source: &InMemory) -> (Array4<f32>, Array3<u16>) {
+    let turn = Rotation::matrix([20.0, -15.0, 10.0]);
+    let map = SpatialMap::new(PATCH).with_matrix(turn.map(|row| row.map(|v| 1.2 * v)));
+    // An even edge, so that both programs turn about the same point.
+    let even = InMemory {
+        image: source.image.slice_move(s![.., ..-1, ..-1, ..-1]),
+        labels: source.labels.slice_move(s![..-1, ..-1, ..-1]),
+        ..*source
+    };
+    map.read(&even, START)
+        .unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn write<const N: usize>(folder: &Path, name: &str, values: impl Iterator<Item = [u8; N]>) {
+    let bytes: Vec<u8> = values.flatten().collect();
+    std::fs::write(folder.join(name), bytes).expect("the volume is written");
 }
 
 /// Each transform, done for certain: what it is called here and by the peer, and the least time.

@@ -46,8 +46,9 @@ pub struct LoaderConfig {
     /// Background threads; 0 makes each batch when it is asked for.
     pub workers: usize,
     /// Bytes for batches ahead of the consumer: those finished and waiting, and those in the making. As many as fit, but at
-    /// least one; see [`PatchLoader::batch_bytes`]. Not counted: what a worker needs to make a patch (about the patch
-    /// once more), and pages of the cache's files, which the operating system takes back when it needs them.
+    /// least one; see [`PatchLoader::batch_bytes`]. Not counted: what a worker needs to make a patch (the box of voxels that
+    /// the patch is made of: the patch once more, or up to twelve times when it is rotated and scaled as in nnU-Net), and
+    /// pages of the cache's files, which the operating system takes back when it needs them.
     pub memory: u64,
 }
 

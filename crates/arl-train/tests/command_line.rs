@@ -469,7 +469,7 @@ fn a_preview_shows_the_patches_and_ends_before_training() {
             "--device",
             "cpu",
         ];
-        arl(&[&first, words].concat())
+        arl(&[&first[..], words].concat())
     };
     assert_one_line(&train(&["--augment", "heavy"]), &["heavy", "nnunet"]);
     fs::write(&mine, r#"{"spatial": {"rotation": {"probability": 2}}}"#).unwrap();

@@ -1,6 +1,6 @@
 use ndarray::{Array3, Array4, Axis};
-use rand::SeedableRng;
 use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 
 use super::*;
 
@@ -338,4 +338,84 @@ fn faults_in_files_are_named_with_the_file_and_the_bounds() {
     }
     let missing = Augmentation::load(&directory.path().join("other.json")).unwrap_err();
     assert!(missing.to_string().contains("other.json"));
+}
+
+/// The image at a place, by the definition of linear interpolation, with zeros around the volume.
+fn interpolated(image: &Array4<f32>, channel: usize, place: [f64; 3]) -> f64 {
+    let shape = [1, 2, 3].map(|axis| image.shape()[axis] as i64);
+    (0..8)
+        .map(|corner| {
+            let mut weight = 1.0;
+            let mut at = [0; 3];
+            for axis in 0..3 {
+                let low = place[axis].floor();
+                let upper = corner >> axis & 1;
+                at[axis] = low as i64 + upper;
+                let share = place[axis] - low;
+                weight *= if upper == 1 { share } else { 1.0 - share };
+            }
+            if (0..3).any(|axis| at[axis] < 0 || at[axis] >= shape[axis]) {
+                return 0.0;
+            }
+            let [d, h, w] = at.map(|i| i as usize);
+            weight * f64::from(image[[channel, d, h, w]])
+        })
+        .sum()
+}
+
+#[test]
+fn any_map_interpolates_at_the_places_of_its_formula() {
+    let (image, labels) = volume();
+    let source = InMemory {
+        image: image.view(),
+        labels: labels.view(),
+        outside: 9,
+    };
+    let mut rng = StdRng::seed_from_u64(11);
+    for _ in 0..60 {
+        let size: [usize; 3] = [0; 3].map(|_| rng.random_range(1..12));
+        let start = [0; 3].map(|_| rng.random_range(-8..18i64));
+        let matrix = [0; 3].map(|_| [0; 3].map(|_| rng.random_range(-1.3..1.3f64)));
+        let mirrored = [0; 3].map(|_| rng.random::<bool>());
+        let shift = [0; 3].map(|_| rng.random_range(-2.0..2.0f32));
+        // Equal coefficients move all voxels by as much.
+        let field = Displacement::new(size, [4, 5, 6], shift.map(|value| vec![value; 120]));
+        let map = SpatialMap::new(size)
+            .with_matrix(matrix)
+            .with_mirrored(mirrored)
+            .with_displacement(field);
+        let (patch, patch_labels) = map.read(&source, start).unwrap();
+        for ((d, h, w), label) in patch_labels.indexed_iter() {
+            let voxel = [d, h, w];
+            let moved = [0, 1, 2].map(|axis| {
+                let from_centre = voxel[axis] as f64 - (size[axis] as f64 - 1.0) / 2.0;
+                f64::from(shift[axis])
+                    + if mirrored[axis] {
+                        -from_centre
+                    } else {
+                        from_centre
+                    }
+            });
+            let place = [0, 1, 2].map(|axis| {
+                let centre = start[axis] as f64 + (size[axis] as f64 - 1.0) / 2.0;
+                centre
+                    + (0..3)
+                        .map(|from| matrix[axis][from] * moved[from])
+                        .sum::<f64>()
+            });
+            for channel in 0..2 {
+                let expected = interpolated(&image, channel, place);
+                let actual = f64::from(patch[[channel, d, h, w]]);
+                assert!((actual - expected).abs() < 1e-4, "{map:?} at {voxel:?}");
+            }
+            // Far from the volume there is nothing else, and there is no label that it doesn't have.
+            let outside = (0..3)
+                .any(|axis| place[axis] < -1.0 || place[axis] > image.shape()[axis + 1] as f64);
+            assert!(if outside {
+                *label == 9
+            } else {
+                *label < 4 || *label == 9
+            });
+        }
+    }
 }

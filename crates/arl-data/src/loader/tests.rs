@@ -1,7 +1,7 @@
 use std::time::Instant;
 
 use super::*;
-use crate::augment::Preset;
+use crate::augment::{Mirror, Preset};
 use crate::cache::testing::{TestCase, cache_of};
 
 fn label([d, h, w]: [usize; 3]) -> u16 {
@@ -278,6 +278,12 @@ fn wrong_requests_are_errors() {
     let mut wrong = config(0);
     wrong.batch_size = 0;
     assert!(message(vec![0], wrong).contains("batch size"));
+    let mut wrong = config(0);
+    wrong.augment.spatial.mirror = Some(Mirror {
+        probability: 1.5,
+        axes: vec![0],
+    });
+    assert!(message(vec![0], wrong).contains("mirror: probability is 1.5"));
 
     let cases = [
         TestCase::new("one", [4; 3], label),
