@@ -48,6 +48,11 @@ pub enum Command {
     /// Segment images with a trained run
     Predict(PredictArguments),
     /// Score predictions against reference labels
+    ///
+    /// Every class is scored, and every region that a dataset.json beside the reference folder declares; its ignore label
+    /// is left out. Distances are in mm, from surface voxel to surface voxel, as in MONAI: HD and HD95 are the larger of
+    /// both directions, ASSD and NSD pool them. A class that is missed or spurious scores 0 by Dice, IoU and NSD, and its
+    /// distance is infinite (null in JSON): means of distances leave it out, and the table counts such cases.
     Evaluate(EvaluateArguments),
     /// Make a synthetic CT cohort, train on it, predict and evaluate
     Demo(DemoArguments),

@@ -848,12 +848,8 @@ fn regions_and_remapped_labels_go_the_whole_way() {
         "Dice {whole} of the whole, {core} of the core"
     );
 
-    let words = [
-        "evaluate",
-        text(&out),
-        text(&dataset.join("labelsTs")),
-        "--json",
-    ];
+    let reference = dataset.join("labelsTs");
+    let words = ["evaluate", text(&out), text(&reference), "--json"];
     assert_one_line(
         &arl(&[&words[..], &["--remap-labels", "auto"]].concat()),
         &["config.json"],

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use anyhow::Context;
 use arl_data::Dataset;
 use arl_data::cache::Cache;
 use arl_data::plan::Plan;
