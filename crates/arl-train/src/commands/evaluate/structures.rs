@@ -78,12 +78,21 @@ impl Structures {
 
     fn declare(&mut self, path: &Path) -> anyhow::Result<()> {
         let json: Value = serde_json::from_str(&std::fs::read_to_string(path)?)?;
+        // A MONAI datalist lists cases and need not name labels.
+        if json["labels"].is_null() && json["training"].is_array() {
+            return Ok(());
+        }
         let labels = json["labels"]
             .as_object()
             .context("has no \"labels\"; declare the classes, for example {\"liver\": 1}")?;
-        for (name, value) in labels {
-            let labels = labels_of(value).with_context(|| {
-                format!("label {name:?} is {value}; give a whole number or a list of them")
+        for (key, value) in labels {
+            // The Medical Segmentation Decathlon names labels by their values: {"1": "liver"}.
+            let (name, labels) = match (value.as_str(), key.parse::<u16>()) {
+                (Some(name), Ok(label)) => (name, Some(vec![label])),
+                _ => (key.as_str(), labels_of(value)),
+            };
+            let labels = labels.with_context(|| {
+                format!("label {key:?} is {value}; give a whole number or a list of them")
             })?;
             if name == "ignore" {
                 self.ignore = labels.first().copied();
@@ -200,6 +209,15 @@ mod tests {
             expected.map(|(key, name, mm)| (key.into(), name, mm))
         );
         assert_eq!(structures.ignore, Some(4));
+    }
+
+    #[test]
+    fn lists_of_cases_name_labels_by_value_or_not_at_all() {
+        let json = r#"{"training": [], "labels": {"0": "background", "1": "liver"}}"#;
+        let structures = declared(json, "2").unwrap();
+        assert_eq!(structures.all.len(), 1);
+        assert_eq!(structures.name(&structures.all[0]), "liver");
+        assert!(declared(r#"{"training": []}"#, "2").unwrap().all.is_empty());
     }
 
     #[test]
