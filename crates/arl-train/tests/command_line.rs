@@ -163,7 +163,7 @@ fn a_plan_follows_its_options_and_a_wrong_one_is_refused() {
     };
     let (_, small) = plan(&["--json"]);
     assert_eq!(small["architecture"], "plain");
-    assert_eq!(small["stem_stride"], serde_json::json!([2, 2, 2]));
+    assert_eq!(small["stem_stride"], serde_json::json!([1, 2, 2]));
     let (_, residual) = plan(&["--preset", "resenc-l", "--memory", "12GB", "--json"]);
     assert_eq!(residual["architecture"], "residual_encoder");
     assert_eq!(residual["stages"][1]["blocks"], 3);
