@@ -40,7 +40,7 @@ pub(super) struct Configuration {
     pub batch_size: usize,
     pub stem_stride: [usize; 3],
     pub stages: Vec<StagePlan>,
-    /// What of the budget a patch takes, in words.
+    /// What of the budget a batch of such patches takes, in words.
     pub costs: String,
 }
 
@@ -76,19 +76,20 @@ impl Task<'_> {
                 return Err(format!(
                     "not even a patch of {:?} voxels fits: {}",
                     self.order.restore(found.patch),
-                    self.costs(&rules, elements)
+                    self.costs(&rules, elements, self.smallest_batch())
                 ));
             };
             steps += 1;
             found = smaller;
             elements = self.elements(&rules, stem_stride, &found);
         }
+        let batch_size = self.batch_size(&rules, &found, elements);
         Ok(Configuration {
-            batch_size: self.batch_size(&rules, &found, elements),
+            batch_size,
             stages: stages(&rules, &found),
             patch_size: found.patch,
             stem_stride,
-            costs: self.costs(&rules, elements),
+            costs: self.costs(&rules, elements, batch_size),
         })
     }
 
@@ -159,8 +160,8 @@ impl Task<'_> {
         }
     }
 
-    /// What of the budget a patch takes, in words.
-    fn costs(&self, rules: &Rules, elements: u64) -> String {
+    /// What of the budget a batch of such patches takes, in words.
+    fn costs(&self, rules: &Rules, elements: u64, batch: usize) -> String {
         match rules.budget {
             Budget::PatchVoxels { voxels, .. } => {
                 format!("the preset {} allows {voxels} voxels", self.options.preset)
@@ -169,7 +170,6 @@ impl Task<'_> {
                 elements: reference,
                 bytes,
             } => {
-                let batch = self.smallest_batch();
                 let each = bytes as f64 / reference / REFERENCE_BATCH as f64;
                 format!(
                     "a training with {batch} of them takes about {:.2} GB of the {:.2} GB given",
