@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use arl_data::nifti::write_labels;
+use arl_data::formats::write_labels;
 use arl_data::{Geometry, Volume};
 use ndarray::Array3;
 
