@@ -28,7 +28,8 @@
 //!   (`compute_hausdorff_distance`, `compute_average_surface_distance` with `symmetric=True`, `compute_surface_dice`);
 //!   some papers average the two directed means instead, or take the 95th percentile of the pooled distances.
 //! - DeepMind's `surface-distance` is another definition: it puts the surface between the voxels, weighs each of its
-//!   elements by its area, and takes percentiles without interpolation. Its values differ by a fraction of a voxel.
+//!   elements by its area, and takes percentiles without interpolation. Its distances differ from these by up to about a
+//!   voxel, and its NSD accordingly.
 //! - Volume error: predicted less reference volume, in ml; relative to the reference.
 //!
 //! A voxel where the reference has the ignore label belongs to nothing in either map.
@@ -45,7 +46,8 @@
 //! In Rust undefined is `None` and infinite is `Some(f64::INFINITY)`. JSON has `null` for both: `n_pred` and `n_ref`
 //! beside it tell which. A mean is over the finite values, and beside it stands how many cases were
 //! [absent](MeanScores::absent), [missed](MeanScores::missed) and [spurious](MeanScores::spurious), so that no missed
-//! structure goes unnoticed.
+//! structure goes unnoticed. MONAI's `DiceMetric` leaves spurious structures out of the mean unless `ignore_empty=False`;
+//! here, as in nnU-Net, they count as 0.
 
 mod extent;
 mod mask;
