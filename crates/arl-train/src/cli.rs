@@ -33,6 +33,8 @@ pub struct Cli {
 }
 
 /// The verbs.
+// One is made in the life of the program.
+#[allow(clippy::large_enum_variant)]
 #[derive(Subcommand)]
 pub enum Command {
     /// List the devices of this machine and which one would be chosen

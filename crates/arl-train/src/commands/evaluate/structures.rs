@@ -115,7 +115,7 @@ impl Structures {
     }
 
     fn apply_tolerances(&mut self) -> anyhow::Result<()> {
-        for (name, _) in &self.tolerances.own {
+        for name in self.tolerances.own.keys() {
             // A number may be a label that is found later.
             let known = name.parse::<u16>().is_ok()
                 || self.names.contains_key(name)

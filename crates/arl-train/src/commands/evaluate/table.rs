@@ -27,7 +27,9 @@ pub fn print(summary: &Summary, structures: &Structures, metrics: &[Metric]) {
         show(1, ["case".into()].into_iter().chain(headers), rows);
     }
 
-    let left_out: [(&str, fn(&MeanScores) -> usize); 3] = [
+    /// A column: its title, and how many cases were left out for its reason.
+    type LeftOut = (&'static str, fn(&MeanScores) -> usize);
+    let left_out: [LeftOut; 3] = [
         ("absent", |mean| mean.absent),
         ("missed", |mean| mean.missed),
         ("spurious", |mean| mean.spurious),
