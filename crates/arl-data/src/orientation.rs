@@ -100,10 +100,10 @@ fn directions(affine: &Affine) -> [Direction; 3] {
     let mut directions = [(0, true); 3];
     let mut free = [true; 3];
     for axis in order {
-        let along = |r: usize| match rotation[r][axis].abs() {
-            _ if !free[r] => -1.0,
-            nothing if nothing.is_nan() => 0.0,
-            length => length,
+        let along = |r: usize| match free[r] {
+            // NaN counts as nothing, so that a world axis is never taken twice.
+            true => rotation[r][axis].abs().max(0.0),
+            false => -1.0,
         };
         let world = (1..3).fold(0, |best, r| if along(r) > along(best) { r } else { best });
         directions[axis] = (world, rotation[world][axis] >= 0.0);
