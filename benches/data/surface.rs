@@ -50,7 +50,7 @@ pub fn run() {
             })
         });
         let transform = pool.install(|| best(|| drop(squared_distances(mask.view(), SPACING))));
-        println!("threads: {threads}");
+        println!("threads: {threads}; ours is the best of five, a peer runs once");
         let Some(peers) = peer::run("surface", &[folder, &threads.to_string()]) else {
             println!("  HD95 + NSD    {ours:8.3} s");
             println!("  transform     {transform:8.3} s");
