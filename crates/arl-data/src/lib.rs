@@ -1,10 +1,11 @@
-//! 3D medical image datasets: reading, checking, planning, caching, patches and augmentation.
+//! 3D medical image datasets: reading, checking, planning, caching, patches, augmentation and scores.
 //!
 //! Arrays are `[D, H, W]` (NIfTI's `[k, j, i]`), spacing is in mm in the same order.
 //! The way of a case: [`dataset`] finds its files, [`formats`] reads them, [`fingerprint`] and [`plan`] decide how,
-//! [`preprocess`] crops, normalises and resamples, [`cache`] keeps the result on disk, and [`loader`] draws
-//! augmented patches from it. [`check`] names every fault of a dataset, and [`phantom`] makes a dataset where there is
-//! none:
+//! [`preprocess`] crops, normalises and resamples, [`cache`] keeps the result on disk, [`sampler`] chooses where to cut,
+//! [`augment`] varies what is cut, and [`loader`] makes batches of it. [`metrics`] scores label maps. [`check`] names every
+//! fault of a dataset, [`orientation`] and [`resample_to`] bring a volume onto other axes and grids, and [`phantom`]
+//! makes a dataset where there is none:
 //!
 //! ```
 //! use arl_data::{Dataset, check::check, phantom::{CohortConfig, write_cohort}};
@@ -36,7 +37,6 @@ pub mod fingerprint;
 pub mod formats;
 pub mod loader;
 pub mod metrics;
-
 pub mod orientation;
 pub mod phantom;
 pub mod plan;

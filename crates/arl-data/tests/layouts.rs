@@ -3,6 +3,7 @@
 mod drawn;
 
 use std::fs;
+use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 
@@ -16,27 +17,37 @@ use drawn::*;
 /// Writes a 4D image, channels last, whose channel `c` has the value `100 c + w` in column `w`.
 fn image_4d(path: &Path, channels: usize) {
     let [d, h, w] = SHAPE;
-    let header = nifti::NiftiHeader {
-        dim: [4, w as u16, h as u16, d as u16, channels as u16, 1, 1, 1],
-        pixdim: [1.0, 1.0, 1.5, 3.0, 1.0, 1.0, 1.0, 1.0],
-        datatype: nifti::NiftiType::Float32 as i16,
-        bitpix: 32,
-        vox_offset: 352.0,
-        magic: *b"n+1\0",
-        sform_code: 1,
-        srow_x: [1.0, 0.0, 0.0, 0.0],
-        srow_y: [0.0, 1.5, 0.0, 0.0],
-        srow_z: [0.0, 0.0, 3.0, 0.0],
-        ..Default::default()
-    };
-    let mut voxels = ndarray::Array4::<f32>::zeros([w, h, d, channels]);
-    for ((i, _, k, c), value) in voxels.indexed_iter_mut() {
-        *value = (100 * c + i + 10 * k) as f32;
+    // A header of NIfTI-1 with only what a reader needs, little-endian.
+    let mut bytes = vec![0u8; 352];
+    let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
+    put(0, &348i32.to_le_bytes());
+    for (axis, size) in [4, w, h, d, channels].into_iter().enumerate() {
+        put(40 + 2 * axis, &(size as i16).to_le_bytes());
     }
-    nifti::writer::WriterOptions::new(path)
-        .reference_header(&header)
-        .write_nifti(&voxels)
-        .unwrap();
+    put(70, &16i16.to_le_bytes()); // float32
+    put(72, &32i16.to_le_bytes());
+    for (axis, size) in [1.0f32, 1.0, 1.5, 3.0, 1.0].into_iter().enumerate() {
+        put(76 + 4 * axis, &size.to_le_bytes());
+    }
+    put(108, &352f32.to_le_bytes());
+    put(254, &1i16.to_le_bytes()); // sform
+    for (row, size) in [1.0f32, 1.5, 3.0].into_iter().enumerate() {
+        put(280 + 20 * row, &size.to_le_bytes());
+    }
+    put(344, b"n+1\0");
+    for c in 0..channels {
+        for k in 0..d {
+            for _ in 0..h {
+                for i in 0..w {
+                    bytes.extend(((100 * c + i + 10 * k) as f32).to_le_bytes());
+                }
+            }
+        }
+    }
+    let mut file =
+        flate2::write::GzEncoder::new(fs::File::create(path).unwrap(), flate2::Compression::fast());
+    file.write_all(&bytes).unwrap();
+    file.finish().unwrap();
 }
 
 const DECATHLON: &str = r#"{

@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::bytes;
 use crate::commands::evaluate::Tolerances;
-use crate::config::DeviceChoice;
+use crate::config::{DeviceChoice, ModelChoice};
 use crate::planning::Planning;
 use arl_data::cache::CacheDtype;
 use arl_data::metrics::Metric;
@@ -218,6 +218,9 @@ pub struct TrainArguments {
     /// Memory for batches that are made ahead, such as 1GB or 500MB [default: 1GB]
     #[arg(long, value_name = "BYTES", value_parser = bytes::parse)]
     pub loader_memory: Option<u64>,
+    /// The network [default: unet]
+    #[arg(long)]
+    pub model: Option<ModelChoice>,
     /// What the data should not decide.
     #[command(flatten)]
     pub planning: Planning,

@@ -105,6 +105,21 @@ impl<'de> Deserialize<'de> for Augment {
     }
 }
 
+/// Which network is trained.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum ModelChoice {
+    /// The U-Net that the plan describes: nnU-Net's plain or residual encoder network.
+    #[default]
+    Unet,
+    /// V-Net as in the paper (Milletari et al. 2016).
+    Vnet,
+    /// V-Net as its authors published it for Caffe.
+    VnetPrototxt,
+    /// The first 3D U-Net (Çiçek et al. 2016), with padded convolutions.
+    CicekUnet,
+}
+
 /// Everything that a person chose about a run, or that was chosen for them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -119,6 +134,9 @@ pub struct TrainConfig {
     /// Whether files of one case may lie in different places.
     #[serde(default)]
     pub ignore_geometry: bool,
+    /// The network.
+    #[serde(default)]
+    pub model: ModelChoice,
     /// The loss.
     pub loss: LossKind,
     /// Edge of the loss's regions in voxels.
@@ -168,6 +186,7 @@ struct PartialConfig {
     _dataset: Option<PathBuf>,
     remap_labels: Option<LabelRemap>,
     ignore_geometry: Option<bool>,
+    model: Option<ModelChoice>,
     loss: Option<LossKind>,
     region_size: Option<usize>,
     region_reduction: Option<RegionReduction>,
@@ -233,6 +252,7 @@ impl TrainConfig {
             dataset: arguments.dataset.clone(),
             remap_labels: reading.remap_labels,
             ignore_geometry: reading.ignore_geometry,
+            model: arguments.model.or(file.model).unwrap_or_default(),
             loss,
             region_size: arguments.region_size.or(file.region_size).unwrap_or(16),
             region_reduction: match &arguments.region_reduction {

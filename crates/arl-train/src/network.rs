@@ -3,12 +3,17 @@
 use anyhow::Context;
 use arl_data::plan::{Architecture, Plan};
 use arl_loss::{DeepSupervision, Target};
-use arl_models::{SegmentationModel, StageConfig, UNet, UNetConfig};
+use arl_models::{
+    CicekUNetConfig, Network, NetworkConfig, SegmentationModel, StageConfig, UNetConfig,
+    VNetConfig, VNetVariant,
+};
 use burn::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::{ExecutionError, Int, Tensor};
 use burn::train::{InferenceStep, ItemLazy, TrainOutput, TrainStep};
+
+use crate::config::ModelChoice;
 
 /// Gradients of all parameters together are scaled down to this norm, as in nnU-Net.
 const GRADIENT_NORM: f64 = 12.0;
@@ -17,7 +22,7 @@ const GRADIENT_NORM: f64 = 12.0;
 #[derive(Module, Debug)]
 pub struct Segmenter {
     /// The network.
-    pub network: UNet,
+    pub network: Network,
     #[module(skip)]
     loss: DeepSupervision,
     #[module(skip)]
@@ -71,7 +76,7 @@ pub struct StepOutput {
 
 impl Segmenter {
     /// Puts the network of a plan and a loss together.
-    pub fn new(network: UNet, loss: DeepSupervision, plan: &Plan) -> Self {
+    pub fn new(network: Network, loss: DeepSupervision, plan: &Plan) -> Self {
         let regions = RegionLabels {
             values: plan.regions.iter().map(|r| r.values.clone()).collect(),
             ignore_label: plan.ignore_label,
@@ -101,11 +106,27 @@ impl Segmenter {
     }
 }
 
-/// The network that a plan describes.
+/// The network of a run, for the channels, outputs and patch of its plan.
 ///
 /// # Errors
 /// When there is no such network, or the plan's patch does not go through it.
-pub fn network_config(plan: &Plan) -> anyhow::Result<UNetConfig> {
+pub fn network_config(plan: &Plan, model: ModelChoice) -> anyhow::Result<NetworkConfig> {
+    let (channels, outputs) = (plan.channel_names.len(), plan.outputs());
+    let vnet = VNetConfig::new(channels, outputs);
+    let config = match model {
+        ModelChoice::Unet => NetworkConfig::UNet(planned_unet(plan)?),
+        ModelChoice::Vnet => NetworkConfig::VNet(vnet),
+        ModelChoice::VnetPrototxt => NetworkConfig::VNet(vnet.with_variant(VNetVariant::Prototxt)),
+        ModelChoice::CicekUnet => NetworkConfig::CicekUNet(CicekUNetConfig::new(channels, outputs)),
+    };
+    config
+        .check_patch(plan.patch_size)
+        .context("the plan's patch (--patch chooses another)")?;
+    Ok(config)
+}
+
+/// The U-Net that a plan describes.
+fn planned_unet(plan: &Plan) -> anyhow::Result<UNetConfig> {
     let blocks: Vec<usize> = plan.stages.iter().map(|stage| stage.blocks).collect();
     let stages = plan
         .stages
@@ -115,7 +136,7 @@ pub fn network_config(plan: &Plan) -> anyhow::Result<UNetConfig> {
     let config = UNetConfig::new(plan.channel_names.len(), plan.outputs(), stages)
         .with_stem_stride(plan.stem_stride)
         .with_convolutions_per_decoder_stage(plan.decoder_convolutions);
-    let config = match plan.architecture {
+    Ok(match plan.architecture {
         Architecture::ResidualEncoder => config.with_residual_blocks(Some(blocks)),
         Architecture::Plain => {
             anyhow::ensure!(
@@ -124,11 +145,7 @@ pub fn network_config(plan: &Plan) -> anyhow::Result<UNetConfig> {
             );
             config.with_convolutions_per_encoder_stage(blocks[0])
         }
-    };
-    config
-        .check_patch(plan.patch_size)
-        .context("the plan's patch")?;
-    Ok(config)
+    })
 }
 
 impl TrainStep for Segmenter {

@@ -109,13 +109,16 @@ fn read(pair: &Pair, arguments: &EvaluateArguments) -> anyhow::Result<(Volume<u1
     if let Some(remap) = &arguments.remap_labels {
         remap.apply(&mut reference.data);
     }
-    check_placement(
+    let warning = check_placement(
         &pair.prediction,
         &prediction.geometry,
         &pair.reference,
         &reference.geometry,
         arguments.ignore_geometry,
     )?;
+    if let Some(warning) = warning {
+        tracing::warn!("{warning}");
+    }
     Ok((prediction, reference))
 }
 

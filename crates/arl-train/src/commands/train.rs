@@ -66,7 +66,7 @@ fn start(arguments: &TrainArguments) -> anyhow::Result<()> {
     };
     check_fit(&plan, dataset)?;
     config.loss_config(&plan)?;
-    network_config(&plan)?;
+    network_config(&plan, config.model)?;
     let transforms = config.augment.transforms(&plan);
     transforms
         .validate_for(plan.patch_size, plan.target_spacing)
@@ -105,6 +105,7 @@ fn resume(arguments: &TrainArguments) -> anyhow::Result<()> {
         || arguments.region_reduction.is_some()
         || arguments.empty_regions.is_some()
         || arguments.fold.is_some()
+        || arguments.model.is_some()
         || arguments.plan.is_some()
         || arguments.planning != Planning::default()
         || arguments.config.is_some()
