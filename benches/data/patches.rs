@@ -193,5 +193,9 @@ pub fn run() {
 }
 
 fn plan_options() -> arl_data::plan::PlanOptions {
-    arl_data::plan::PlanOptions::new(arl_data::plan::Preset::Cpu)
+    arl_data::plan::PlanOptions {
+        target_spacing: Some([1.0; 3]),
+        patch_size: Some(PATCH),
+        ..arl_data::plan::PlanOptions::new(arl_data::plan::Preset::Cpu)
+    }
 }

@@ -80,6 +80,18 @@ impl ReadingArguments {
             ignore_geometry: self.ignore_geometry,
         }
     }
+
+    /// The same as words of a command line, each with a space before it.
+    pub fn words(&self) -> String {
+        let mut words = String::new();
+        if let Some(remap) = &self.remap_labels {
+            words += &format!(" --remap-labels {remap}");
+        }
+        if self.ignore_geometry {
+            words += " --ignore-geometry";
+        }
+        words
+    }
 }
 
 /// Arguments of `arl devices`.
@@ -137,7 +149,7 @@ pub struct PreprocessArguments {
     #[arg(long)]
     pub out: PathBuf,
     /// Use this plan (JSON, as `arl plan --json` prints it) [default: the plan.json in --out, else a new one]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["preset", "memory", "batch", "patch", "spacing"])]
     pub plan: Option<PathBuf>,
     /// What the data should not decide.
     #[command(flatten)]
@@ -204,8 +216,8 @@ pub struct TrainArguments {
     /// Initial learning rate [default: 0.003]
     #[arg(long)]
     pub learning_rate: Option<f64>,
-    /// Random changes of the patches: none, light, nnunet, or a JSON file of transforms, as a run's config.json has
-    /// them under "augment" [default: light on a CPU, nnunet on a GPU]
+    /// Random changes of the patches: none, light, nnunet, or a JSON file of transforms, as a run's augmentation.json
+    /// has them [default: light on a CPU, nnunet on a GPU]
     #[arg(long, value_name = "PRESET|FILE")]
     pub augment: Option<String>,
     /// Write a picture (PNG) of the first patches that would be trained on, and end before training; --resume trains
@@ -227,7 +239,7 @@ pub struct TrainArguments {
     /// Use this plan (JSON, as `arl plan --json` prints it) instead of a new one
     #[arg(long, value_name = "FILE", conflicts_with_all = ["preset", "memory", "batch", "patch", "spacing"])]
     pub plan: Option<PathBuf>,
-    /// Directory of the preprocessed cases, as `arl preprocess` fills it; its plan.json is used if --plan is not given
+    /// Directory of the preprocessed cases, as `arl preprocess` fills it; its plan and number format are used
     /// [default: cache in --out]
     #[arg(long, value_name = "DIR")]
     pub cache: Option<PathBuf>,
@@ -285,9 +297,12 @@ pub struct EvaluateArguments {
     /// Accept references that lie half a voxel or more apart from their predictions
     #[arg(long)]
     pub ignore_geometry: bool,
-    /// Write the scores to this file [default: summary.json beside the predictions]
+    /// Write the scores to this file [default: summary.json beside the predictions]; older scores of `arl` are replaced
     #[arg(long)]
     pub out: Option<PathBuf>,
+    /// Replace --out even if `arl evaluate` has not written it
+    #[arg(long)]
+    pub force: bool,
     /// Metrics to compute, with commas between them: dice, iou, hd, hd95, assd, nsd, volume_error_ml,
     /// relative_volume_error [default: all]
     #[arg(long, value_delimiter = ',', default_values_t = Metric::ALL, hide_default_value = true)]

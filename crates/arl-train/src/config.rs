@@ -289,7 +289,10 @@ impl TrainConfig {
                 Some(_) => Planning::default(),
                 None => arguments.planning.clone().or(file.planning),
             },
-            cache: arguments.cache.clone().or(file.cache),
+            cache: match arguments.cache.clone().or(file.cache) {
+                Some(path) => Some(std::path::absolute(&path).context(path.display().to_string())?),
+                None => None,
+            },
             cache_dtype: (arguments.cache_dtype.or(file.cache_dtype)).unwrap_or_default(),
             workers: (arguments.workers.or(file.workers)).unwrap_or_else(|| default_workers(cpu)),
             loader_memory: (arguments.loader_memory.or(file.loader_memory))
@@ -301,7 +304,8 @@ impl TrainConfig {
 
     /// Whether the numbers make sense; a run's own configuration can have been edited.
     pub fn validate(&self) -> anyhow::Result<()> {
-        let positive = |minutes: f64| minutes.is_finite() && minutes > 0.0;
+        // A century.
+        let positive = |minutes: f64| minutes > 0.0 && minutes <= 5e7;
         anyhow::ensure!(
             self.region_size > 0,
             "the region size must be at least 1 voxel"
@@ -309,8 +313,17 @@ impl TrainConfig {
         anyhow::ensure!(self.steps_per_epoch > 0, "an epoch needs at least 1 step");
         anyhow::ensure!(self.epochs != Some(0), "at least 1 epoch is needed");
         anyhow::ensure!(
+            self.epochs
+                .unwrap_or(1)
+                .checked_mul(self.steps_per_epoch)
+                .is_some(),
+            "{:?} epochs of {} steps are too many to count",
+            self.epochs,
+            self.steps_per_epoch
+        );
+        anyhow::ensure!(
             self.minutes.is_none_or(positive),
-            "--minutes must be positive"
+            "--minutes must be positive, and no more than a century's"
         );
         anyhow::ensure!(
             self.learning_rate > 0.0 && self.learning_rate <= 1.0,

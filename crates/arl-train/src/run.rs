@@ -8,7 +8,7 @@ use arl_data::plan::Plan;
 
 use crate::config::{TrainConfig, read_json};
 
-/// `config.json`, `plan.json`, `fingerprint.json`, `log.jsonl`, `cache/` and `checkpoints/` of a run.
+/// `config.json`, `plan.json`, `augmentation.json`, `fingerprint.json`, `log.jsonl`, `cache/` and `checkpoints/` of a run.
 pub struct Run {
     directory: PathBuf,
 }
@@ -46,6 +46,11 @@ impl Run {
     /// `plan.json`.
     pub fn plan(&self) -> PathBuf {
         self.directory.join("plan.json")
+    }
+
+    /// `augmentation.json`: the transforms that the configuration's choice means for this plan.
+    pub fn augmentation(&self) -> PathBuf {
+        self.directory.join("augmentation.json")
     }
 
     /// `fingerprint.json`.

@@ -10,8 +10,8 @@ use super::{
     Noise, Rotation, Scaling, Spatial,
 };
 
-/// A patch this many times longer than deep, at least, is rotated and scaled in the plane only.
-const FLAT: usize = 3;
+/// A patch more than so many times longer than thin is rotated and scaled across the thin axis only.
+const THIN: usize = 3;
 
 /// A set of transforms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -30,8 +30,8 @@ impl Preset {
     /// The transforms for patches of this size in voxels `[D, H, W]`, of which these axes may be mirrored.
     ///
     /// `nnunet` is the list of nnU-Net v2 (`nnUNetTrainer.get_training_transforms`) with its order, probabilities and
-    /// ranges. Patches more than three times as long as deep are rotated in the plane only, by any angle, scaled in the
-    /// plane, and keep the resolution of the first axis (its "dummy 2D").
+    /// ranges. Patches more than three times as long as thin are rotated about the thin axis only, by any angle, scaled
+    /// along the other two, and keep the resolution of the thin one (its "dummy 2D"; nnU-Net puts that axis first).
     pub fn augmentation(self, patch_size: [usize; 3], mirror_axes: &[usize]) -> Augmentation {
         if self == Preset::None {
             return Augmentation::default();
@@ -54,12 +54,12 @@ impl Preset {
                 intensity: vec![noise, brightness, contrast, gamma],
             };
         }
-        let longest = patch_size.into_iter().max().unwrap_or(0);
         let mut low_resolution = LowResolution::default();
-        if longest > FLAT * patch_size[0] {
-            spatial.rotation = Some(Rotation::in_plane());
-            spatial.scaling = Some(Scaling::in_plane());
-            low_resolution.axes = vec![1, 2];
+        if let Some(axis) = thin_axis(patch_size) {
+            let scaling = Scaling::across(axis);
+            spatial.rotation = Some(Rotation::about(axis));
+            low_resolution.axes = scaling.axes.clone();
+            spatial.scaling = Some(scaling);
         } else {
             spatial.rotation = Some(Rotation::default());
             spatial.scaling = Some(Scaling::default());
@@ -75,6 +75,13 @@ impl Preset {
         ];
         Augmentation { spatial, intensity }
     }
+}
+
+/// The shortest axis, if the patch is thin along it.
+fn thin_axis(patch_size: [usize; 3]) -> Option<usize> {
+    let longest = patch_size.into_iter().max()?;
+    let shortest = (0..3).min_by_key(|&axis| patch_size[axis])?;
+    (longest > THIN * patch_size[shortest]).then_some(shortest)
 }
 
 impl fmt::Display for Preset {

@@ -174,6 +174,10 @@ fn flat_patches_are_turned_in_the_plane() {
         };
         assert_eq!(low.axes, axes);
     }
+    // Slices along W.
+    let across = Preset::Nnunet.augmentation([64, 48, 20], &[]).spatial;
+    assert_eq!(across.rotation.unwrap().max_degrees, [0.0, 0.0, 180.0]);
+    assert_eq!(across.scaling.unwrap().axes, [0, 1]);
     // A flat patch reads no slice above or below it.
     let flat = Preset::Nnunet.augmentation([4, 32, 32], &[]).spatial;
     let mut rng = StdRng::seed_from_u64(5);

@@ -63,7 +63,7 @@ pub(super) fn estimate(
     masked: bool,
 ) -> u64 {
     let channels = channels as u64;
-    let voxels: u64 = shape.iter().map(|n| *n as u64).product();
+    let voxels = (shape.iter()).fold(1u64, |product, n| product.saturating_mul(*n as u64));
     let [depth, height, width] = resampled_shape(shape, spacing, target_spacing).map(|n| n as u64);
     let slab = |plane: u64| {
         // The rule of `Resampler::slab_planes`, rounded up.

@@ -1,5 +1,6 @@
 //! Number formats of cached images.
 
+use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -34,6 +35,15 @@ impl CacheDtype {
             Self::F32 => value.to_bits(),
             Self::F16 => u32::from(to_f16(value)),
         }
+    }
+}
+
+impl fmt::Display for CacheDtype {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+        })
     }
 }
 

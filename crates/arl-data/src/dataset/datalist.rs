@@ -109,11 +109,7 @@ pub(super) fn survey(
     let mut options = options.clone();
     let table = match declared {
         Some(declared) => declared.and_then(|declared| {
-            let with_gaps = match declared.is_consecutive() {
-                true => BTreeSet::new(),
-                false => declared.values(),
-            };
-            scan::resolve_remap(&mut options, &training, with_gaps, &mut faults);
+            scan::resolve_remap(path, &mut options, &training, &declared, &mut faults);
             let order = description.regions_class_order.as_deref();
             declared.table(path, order, options.remap_labels.as_ref(), &mut faults)
         }),

@@ -140,7 +140,7 @@ pub(super) fn recognise(path: &Path) -> Result<Found> {
     }
 }
 
-fn described_by(file: &Path) -> Result<Found> {
+pub(super) fn described_by(file: &Path) -> Result<Found> {
     if let Some(fault) = fault_of_path(file) {
         return Err(fault);
     }

@@ -27,6 +27,9 @@ pub fn find_images(input: &Path, channels: usize, file_ending: &str) -> Result<V
         let file_ending = common.filter(|_| !has_ending).unwrap_or(file_ending);
         let naming = if channels == 1 {
             Naming::of_single_channel(&files, file_ending)
+        } else if files.iter().all(|file| holds_all(file, channels)) {
+            // 4D files: what looks like a channel number is part of the name.
+            Naming::Plain
         } else {
             Naming::Numbered
         };

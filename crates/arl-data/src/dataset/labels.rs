@@ -8,9 +8,9 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::description::Entries;
+use super::description::{self, Entries};
 use super::faults::Faults;
-use super::{LabelClass, LabelRemap, Region};
+use super::{LabelClass, LabelRemap, Layout, Region};
 use crate::error::DataError;
 
 /// What label maps hold and what is learned from them.
@@ -21,7 +21,53 @@ pub(super) struct LabelTable {
     pub ignore_label: Option<u16>,
 }
 
+/// The structures that a description names, for scoring.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DeclaredLabels {
+    /// Names with their label values: one for a class, several for a region. In the order of the description.
+    pub entries: Vec<(String, Vec<u16>)>,
+    /// Voxels with this value count nowhere.
+    pub ignore_label: Option<u16>,
+}
+
+/// Reads the labels of a `dataset.json`, of nnU-Net or of the Decathlon; none of a list of cases that names none. Values
+/// with gaps are remapped as label maps are.
+///
+/// # Errors
+/// When the file can't be read or understood, or names no labels though it lists no cases.
+pub fn declared_labels(file: &Path, remap: Option<&LabelRemap>) -> crate::Result<DeclaredLabels> {
+    let found = description::described_by(file)?;
+    let mut faults = Faults::default();
+    let labels = found
+        .description
+        .and_then(|(_, description)| description.labels);
+    let declared = match (found.layout, &labels) {
+        (Layout::MonaiDatalist, None) => return Ok(DeclaredLabels::default()),
+        (_, None) => {
+            let cure = r#"add e.g. "labels": {"background": 0, "liver": 1}"#;
+            return Err(DataError::invalid(file, "has no \"labels\"", cure));
+        }
+        (layout, Some(labels)) => {
+            let all_text = labels.0.iter().all(|(_, name)| name.is_string());
+            match all_text && layout != Layout::NnUnetRaw {
+                true => Declared::by_value(file, labels, &mut faults),
+                false => Declared::by_name(file, labels, &mut faults),
+            }
+        }
+    };
+    if let Some(fault) = faults.errors.into_iter().next() {
+        return Err(fault);
+    }
+    let mut declared = declared.unwrap_or_default();
+    declared.remap(remap);
+    Ok(DeclaredLabels {
+        entries: declared.entries,
+        ignore_label: declared.ignore_label,
+    })
+}
+
 /// Names with their values, as declared.
+#[derive(Default)]
 pub(super) struct Declared {
     entries: Vec<(String, Vec<u16>)>,
     ignore_label: Option<u16>,
@@ -117,13 +163,7 @@ impl Declared {
         remap: Option<&LabelRemap>,
         faults: &mut Faults,
     ) -> Option<LabelTable> {
-        let remap = remap.filter(|_| !self.is_consecutive());
-        if let Some(remap) = remap {
-            let values = self.entries.iter_mut().flat_map(|(_, values)| values);
-            values
-                .chain(&mut self.ignore_label)
-                .for_each(|value| *value = remap.of(*value));
-        }
+        let remap = self.remap(remap);
         let before = faults.errors.len();
         let has_regions = self.entries.iter().any(|(_, values)| values.len() > 1);
         let classes = if has_regions {
@@ -151,6 +191,16 @@ impl Declared {
             regions,
             ignore_label: self.ignore_label,
         })
+    }
+
+    /// Remaps declared values that have gaps, and returns what it did it with.
+    fn remap<'a>(&mut self, remap: Option<&'a LabelRemap>) -> Option<&'a LabelRemap> {
+        let remap = remap.filter(|_| !self.is_consecutive())?;
+        let values = self.entries.iter_mut().flat_map(|(_, values)| values);
+        values
+            .chain(&mut self.ignore_label)
+            .for_each(|value| *value = remap.of(*value));
+        Some(remap)
     }
 
     /// Every value that a region is made of, under the name of the entry that is this value alone.

@@ -25,6 +25,7 @@ use crate::split::Split;
 pub use description::Layout;
 use faults::Faults;
 pub use inputs::find_images;
+pub use labels::{DeclaredLabels, declared_labels};
 pub use placement::check_placement;
 pub use remap::LabelRemap;
 

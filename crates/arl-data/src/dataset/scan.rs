@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 
 use super::faults::Faults;
-use super::labels::LabelTable;
+use super::labels::{Declared, LabelTable};
 use super::read::count_values;
 use super::{Case, LabelClass, LabelRemap, ReadOptions};
 use crate::error::{DataError, Result};
@@ -30,18 +30,42 @@ fn values_in(cases: &[Case], faults: &mut Faults) -> BTreeSet<u16> {
     all
 }
 
-/// Turns `auto` into the pairs that make the values of `cases`, and those `declared`, consecutive.
+/// Turns `auto` into pairs.
+///
+/// Declared values with gaps become consecutive together with those of `cases`. Consecutive ones are what the values of
+/// `cases` become, in order, which is told only where there are as many of both; where all of them are declared, they stay.
 pub(super) fn resolve_remap(
+    place: &Path,
     options: &mut ReadOptions,
     cases: &[Case],
-    declared: BTreeSet<u16>,
+    declared: &Declared,
     faults: &mut Faults,
 ) {
-    if options.remap_labels == Some(LabelRemap::Auto) {
-        let mut values = values_in(cases, faults);
-        values.extend(declared);
-        options.remap_labels = Some(LabelRemap::consecutive(values));
+    if options.remap_labels != Some(LabelRemap::Auto) {
+        return;
     }
+    let mut values = values_in(cases, faults);
+    let wanted = declared.values();
+    if !declared.is_consecutive() {
+        values.extend(wanted);
+    } else if values.is_subset(&wanted) {
+        values = wanted;
+    } else if values.len() != wanted.len() && faults.errors.is_empty() {
+        let listed = |values: &BTreeSet<u16>| {
+            let values: Vec<String> = values.iter().map(u16::to_string).collect();
+            values.join(", ")
+        };
+        faults.errors.push(DataError::invalid(
+            place,
+            format!(
+                "declares the values {}, but the label maps hold {}: which is which can't be told",
+                listed(&wanted),
+                listed(&values)
+            ),
+            "give the pairs, as --remap-labels 255:1",
+        ));
+    }
+    options.remap_labels = Some(LabelRemap::consecutive(values));
 }
 
 /// Classes of a dataset that declares none: one for each value of its label maps, which are at `place`.

@@ -7,6 +7,12 @@ pub(super) fn mirror_axes<'a>(
     names: impl IntoIterator<Item = &'a str>,
     left_right: usize,
 ) -> (Vec<usize>, String) {
+    let names: Vec<&str> = names.into_iter().collect();
+    let generated = |name: &&str| name.strip_prefix("label_").is_some_and(is_number);
+    if names.iter().skip(1).all(generated) {
+        let reason = "No mirroring: classes without names may be told apart by their side.";
+        return (Vec::new(), reason.into());
+    }
     match names.into_iter().find(|name| names_a_side(name)) {
         Some(name) => {
             let reason = format!("No mirroring: the name of {name:?} tells its side.");
@@ -19,10 +25,21 @@ pub(super) fn mirror_axes<'a>(
     }
 }
 
-/// Whether a word of the name is a side; whole words, because `lobe` and `L1` are none.
+fn is_number(text: &str) -> bool {
+    text.parse::<u16>().is_ok()
+}
+
+/// Whether a word of the name is a side; whole words, because `lobe` and `L1` are none. `KidneyLeft` is two words.
 fn names_a_side(name: &str) -> bool {
-    name.split(|c: char| !c.is_alphanumeric()).any(|word| {
-        ["l", "r", "left", "right"]
+    let mut spaced = String::new();
+    for c in name.chars() {
+        if c.is_uppercase() && spaced.ends_with(char::is_lowercase) {
+            spaced.push(' ');
+        }
+        spaced.push(c);
+    }
+    spaced.split(|c: char| !c.is_alphanumeric()).any(|word| {
+        ["l", "r", "lt", "rt", "lh", "rh", "left", "right"]
             .iter()
             .any(|side| word.eq_ignore_ascii_case(side))
     })
@@ -45,12 +62,20 @@ mod tests {
             &["kidney_left"],
             &["Right Kidney"],
             &["right_atrium"],
+            &["KidneyLeft"],
+            &["lh_cortex"],
         ] {
             let names = [&["background"], names].concat();
             let (axes, reason) = axes(&names);
             assert!(axes.is_empty(), "{names:?}");
             assert!(reason.contains(names[1]), "{reason}");
         }
+    }
+
+    #[test]
+    fn classes_without_names_may_have_sides() {
+        assert!(axes(&["background", "label_1", "label_2"]).0.is_empty());
+        assert_eq!(axes(&["background", "label_1", "liver"]).0, [2]);
     }
 
     #[test]

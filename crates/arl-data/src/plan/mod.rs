@@ -214,15 +214,6 @@ impl Plan {
         })
     }
 
-    /// The axis along which voxels are coarsest, if a patch is so thin there that it is hardly three-dimensional: its
-    /// longest edge is more than three times the edge along this axis. Rotations are better kept within the other two
-    /// (nnU-Net v2, `do_dummy_2d_data_aug`).
-    pub fn thin_axis(&self) -> Option<usize> {
-        let axis = spacing::coarsest_axis(self.target_spacing);
-        let longest = self.patch_size.into_iter().max().unwrap_or(0);
-        (longest as f64 > spacing::ANISOTROPY * self.patch_size[axis] as f64).then_some(axis)
-    }
-
     /// Elements of all feature maps of one patch, by which nnU-Net estimates the memory of a training: about 560 million
     /// for 8 GB and two patches of a plain network.
     pub fn feature_map_elements(&self) -> u64 {

@@ -422,18 +422,6 @@ fn what_is_asked_for_is_planned() {
 }
 
 #[test]
-fn a_thin_patch_is_told() {
-    let prostate = uniform([3.6, 0.625, 0.625], [20, 320, 319], 3, 32, plain());
-    assert_eq!(prostate.thin_axis(), Some(0));
-    let across = uniform([0.625, 0.625, 3.6], [320, 319, 20], 3, 32, plain());
-    assert_eq!(across.thin_axis(), Some(2));
-    assert_eq!(
-        uniform([1.0; 3], [138, 169, 138], 4, 100, plain()).thin_axis(),
-        None
-    );
-}
-
-#[test]
 fn drawn_shapes_and_spacings_always_give_a_valid_plan_or_a_sentence() {
     use rand::{RngExt, SeedableRng};
     let mut rng = rand::rngs::StdRng::seed_from_u64(5);

@@ -9,19 +9,24 @@ mod restore;
 #[cfg(test)]
 mod tests;
 
+use std::path::Path;
+
 use ndarray::{Array3, Array4, ArrayView3, s};
 
 use crate::dataset::read::check_channels;
 use crate::dataset::{Case, Dataset, ReadOptions};
-use crate::error::Result;
+use crate::error::{DataError, Result};
 use crate::plan::Plan;
 use crate::resample::{Interpolation, LabelResampler, Order, Resampler, Source, resampled_shape};
-use crate::volume::Volume;
+use crate::volume::{Geometry, Volume};
 
 use crop::filled_mask;
 pub(crate) use crop::nonzero_box;
 pub use normalize::Normalizer;
 pub use restore::GridMap;
+
+/// More voxels than any machine holds: a spacing that isn't in mm.
+const MAX_VOXELS: f64 = (1u64 << 36) as f64;
 
 /// A case on the grid of the plan.
 #[derive(Clone, Debug)]
@@ -53,7 +58,7 @@ impl Prepared {
     pub fn read(case: &Case, dataset: &Dataset, plan: &Plan) -> Result<Self> {
         let (images, labels) = dataset.read_case(case)?;
         check_channels(case, images.len(), plan.channel_names.len())?;
-        Ok(Self::new(images, Some(labels), plan))
+        Self::new(case, images, Some(labels), plan)
     }
 
     /// Reads a case to be predicted: images alone.
@@ -63,10 +68,15 @@ impl Prepared {
     pub fn read_images(case: &Case, plan: &Plan, options: &ReadOptions) -> Result<Self> {
         let images = case.read_images(options)?;
         check_channels(case, images.len(), plan.channel_names.len())?;
-        Ok(Self::new(images, None, plan))
+        Self::new(case, images, None, plan)
     }
 
-    fn new(images: Vec<Volume<f32>>, labels: Option<Volume<u16>>, plan: &Plan) -> Self {
+    fn new(
+        case: &Case,
+        images: Vec<Volume<f32>>,
+        labels: Option<Volume<u16>>,
+        plan: &Plan,
+    ) -> Result<Self> {
         let geometry = images[0].geometry.clone();
         let bounds = nonzero_box(&images);
         let cropped: [usize; 3] = std::array::from_fn(|axis| bounds[axis][1] - bounds[axis][0]);
@@ -80,7 +90,13 @@ impl Prepared {
             })
             .collect();
         let shape = resampled_shape(cropped, geometry.spacing(), plan.target_spacing);
-        Self {
+        let voxels = shape
+            .iter()
+            .fold(images.len() as f64, |n, edge| n * *edge as f64);
+        if voxels > MAX_VOXELS {
+            return Err(too_large(case, &geometry, shape));
+        }
+        Ok(Self {
             images,
             labels,
             grid: GridMap {
@@ -91,7 +107,7 @@ impl Prepared {
             },
             normalizers,
             mask,
-        }
+        })
     }
 
     /// The way back.
@@ -133,19 +149,25 @@ impl Prepared {
     }
 
     /// The whole case at once.
-    fn whole(self) -> Preprocessed {
+    fn whole(self, case: &Case) -> Result<Preprocessed> {
         let [d, h, w] = self.grid.shape;
         let channels = self.channels();
-        let mut image = Array4::zeros([channels.len(), d, h, w]);
-        for (resampler, mut target) in channels.iter().zip(image.outer_iter_mut()) {
-            resampler.whole_into(target.as_slice_mut().expect("channels of a new array"));
+        let voxels = channels.len() * d * h * w;
+        let mut values = Vec::new();
+        values
+            .try_reserve_exact(voxels)
+            .map_err(|_| too_large(case, &self.grid.geometry, self.grid.shape))?;
+        values.resize(voxels, 0.0);
+        for (resampler, target) in channels.iter().zip(values.chunks_mut((d * h * w).max(1))) {
+            resampler.whole_into(target);
         }
+        let image = Array4::from_shape_vec([channels.len(), d, h, w], values);
         let labels = self.labels().map(|resampler| resampler.whole());
-        Preprocessed {
-            image,
+        Ok(Preprocessed {
+            image: image.expect("as many values as voxels"),
             labels,
             grid: self.grid.clone(),
-        }
+        })
     }
 }
 
@@ -154,7 +176,7 @@ impl Prepared {
 /// # Errors
 /// When a file can't be read, or image and labels don't fit together.
 pub fn preprocess_case(case: &Case, dataset: &Dataset, plan: &Plan) -> Result<Preprocessed> {
-    Ok(Prepared::read(case, dataset, plan)?.whole())
+    Prepared::read(case, dataset, plan)?.whole(case)
 }
 
 /// Preprocesses a case to be predicted: images alone.
@@ -162,7 +184,19 @@ pub fn preprocess_case(case: &Case, dataset: &Dataset, plan: &Plan) -> Result<Pr
 /// # Errors
 /// When a file can't be read, the channels don't fit together, or there are more or fewer than the plan has.
 pub fn preprocess_images(case: &Case, plan: &Plan, options: &ReadOptions) -> Result<Preprocessed> {
-    Ok(Prepared::read_images(case, plan, options)?.whole())
+    Prepared::read_images(case, plan, options)?.whole(case)
+}
+
+fn too_large(case: &Case, geometry: &Geometry, shape: [usize; 3]) -> DataError {
+    let file = case.images.first().map_or(Path::new(&case.id), |p| p);
+    DataError::invalid(
+        file,
+        format!(
+            "its voxels of {:.4?} mm make {shape:?} voxels at the plan's spacing, which do not fit into memory",
+            geometry.spacing()
+        ),
+        "correct the voxel size in the file, or plan a coarser spacing",
+    )
 }
 
 /// A channel that is normalised as it is read.

@@ -4,7 +4,7 @@ mod structures;
 mod table;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -15,7 +15,7 @@ use arl_data::{LabelRemap, Volume};
 
 use super::CaseProgress;
 use crate::cli::EvaluateArguments;
-use crate::config::write_json;
+use crate::config::{read_json, write_json};
 use structures::Structures;
 pub use structures::Tolerances;
 
@@ -25,12 +25,21 @@ pub fn run(arguments: &EvaluateArguments) -> anyhow::Result<ExitCode> {
         arguments.remap_labels != Some(LabelRemap::Auto),
         "--remap-labels auto numbers the values of a dataset; give the pairs that the run's config.json holds"
     );
-    let mut structures = Structures::declared(&arguments.reference, arguments.tolerance.clone())?;
-    let summary = evaluate(arguments, &mut structures)?;
     let out = arguments
         .out
         .clone()
         .unwrap_or_else(|| arguments.predictions.join("summary.json"));
+    anyhow::ensure!(
+        arguments.force || !out.exists() || is_summary(&out),
+        "{}: exists and was not written by arl evaluate; choose another --out, or --force to overwrite",
+        out.display()
+    );
+    let mut structures = Structures::declared(
+        &arguments.reference,
+        arguments.remap_labels.as_ref(),
+        arguments.tolerance.clone(),
+    )?;
+    let summary = evaluate(arguments, &mut structures)?;
     write_json(&out, &summary)?;
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&summary)?);
@@ -39,6 +48,12 @@ pub fn run(arguments: &EvaluateArguments) -> anyhow::Result<ExitCode> {
         println!("scores: {}", out.display());
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whether a file holds scores of ours; nnU-Net's files of this name have no tolerance.
+fn is_summary(file: &Path) -> bool {
+    let json = read_json::<serde_json::Value>(file);
+    json.is_ok_and(|json| json.get("tolerance_mm").is_some())
 }
 
 /// A prediction and its reference.

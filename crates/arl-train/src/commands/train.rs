@@ -1,6 +1,6 @@
 //! `arl train`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -57,29 +57,58 @@ fn start(arguments: &TrainArguments) -> anyhow::Result<()> {
     let cpu = found.kind == "cpu";
     let mut config = TrainConfig::new(arguments, dataset.options.clone(), cpu)?;
     let split = split(dataset, config.fold)?;
-    let options = config.planning.options(cpu);
+    let prepared = match &config.cache {
+        Some(directory) => preprocess::description(directory)?,
+        None => None,
+    };
+    if let Some(prepared) = &prepared {
+        anyhow::ensure!(
+            arguments.planning == Planning::default(),
+            "{}: the plan is the cache's own; leave --preset, --memory, --batch, --patch and --spacing to `arl preprocess`",
+            prepared.plan.display()
+        );
+        anyhow::ensure!(
+            arguments
+                .cache_dtype
+                .is_none_or(|dtype| dtype == prepared.cache_dtype),
+            "{}: the cache was made with --cache-dtype {}; choose another --cache, or leave the format to it",
+            prepared.plan.display(),
+            prepared.cache_dtype
+        );
+        config.cache_dtype = prepared.cache_dtype;
+        config.planning = Planning::default();
+    }
     // Everything that a faulty dataset can stop is done before the first file is written.
     let fingerprint = plan::fingerprint(dataset)?;
-    let plan = match plan_of(arguments.plan.as_deref(), config.cache.as_deref()) {
-        Some(path) => Plan::load(&path)?,
-        None => Plan::new(dataset, &fingerprint, &options)?,
+    let plan = match (&arguments.plan, &prepared) {
+        (Some(path), _) => Plan::load(path)?,
+        (None, Some(prepared)) => Plan::load(&prepared.plan)?,
+        (None, None) => Plan::new(dataset, &fingerprint, &config.planning.options(cpu))?,
     };
     check_fit(&plan, dataset)?;
+    if let Some(prepared) = &prepared {
+        anyhow::ensure!(
+            Plan::load(&prepared.plan)? == plan,
+            "{}: is another plan than --plan; choose another --cache",
+            prepared.plan.display()
+        );
+        check_name(&plan, dataset, &prepared.plan)?;
+    }
     config.loss_config(&plan)?;
     network_config(&plan, config.model)?;
     let transforms = config.augment.transforms(&plan);
     transforms
         .validate_for(plan.patch_size, plan.target_spacing)
         .context("--augment")?;
-    config.augment = Augment::Transforms(Box::new(transforms));
     let run = Run::create(&arguments.out, arguments.force)?;
     write_json(&run.fingerprint(), &fingerprint)?;
     write_json(&run.plan(), &plan)?;
     // As every later command reads it: JSON may change a number's last digit, and the cache would not fit then.
     let plan = Plan::load(&run.plan())?;
-    let cache = Arc::new(cache(&run, &config, dataset, &plan)?);
-    // The configuration comes last: a directory with it is a run that can be resumed.
+    write_json(&run.augmentation(), &transforms)?;
+    // A directory with a configuration is a run that can be resumed, which makes what its cache lacks.
     write_json(&run.config(), &config)?;
+    let cache = Arc::new(cache(&run, &config, dataset, &plan)?);
     if let Some(path) = &arguments.preview {
         return show_patches(path, &config, &plan, &cache, &split);
     }
@@ -129,6 +158,7 @@ fn resume(arguments: &TrainArguments) -> anyhow::Result<()> {
     let (device, _) = device::open(arguments.device.unwrap_or(config.device))?;
     let dataset = &Dataset::open_with(&arguments.dataset, &config.reading())?;
     check_fit(&plan, dataset)?;
+    check_name(&plan, dataset, &run.plan())?;
     let split = split(dataset, config.fold)?;
     let cache = Arc::new(cache(&run, &config, dataset, &plan)?);
     if let Some(path) = &arguments.preview {
@@ -151,10 +181,10 @@ fn resume(arguments: &TrainArguments) -> anyhow::Result<()> {
 }
 
 /// Refuses a plan that was made for other channels, classes or regions than the dataset has.
-fn check_fit(plan: &Plan, dataset: &Dataset) -> anyhow::Result<()> {
+pub fn check_fit(plan: &Plan, dataset: &Dataset) -> anyhow::Result<()> {
     anyhow::ensure!(
-        plan.channel_names.len() == dataset.channel_names.len()
-            && plan.classes.len() == dataset.classes.len()
+        plan.channel_names == dataset.channel_names
+            && plan.classes == dataset.classes
             && plan.regions == dataset.regions
             && plan.ignore_label == dataset.ignore_label,
         "the plan is for {}, whose channels, classes or regions are not those of {}; make another with `arl plan`",
@@ -164,14 +194,17 @@ fn check_fit(plan: &Plan, dataset: &Dataset) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The plan that was given, else the one that a cache was made with.
-fn plan_of(plan: Option<&Path>, cache: Option<&Path>) -> Option<PathBuf> {
-    let of_cache = || {
-        cache
-            .map(preprocess::plan_file)
-            .filter(|path| path.exists())
-    };
-    plan.map(Path::to_owned).or_else(of_cache)
+/// Refuses a plan that nobody chose for this dataset.
+fn check_name(plan: &Plan, dataset: &Dataset, file: &Path) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        plan.dataset == dataset.name,
+        "{}: was made for the dataset {}, not for {} in {}; give the dataset that it was made for",
+        file.display(),
+        plan.dataset,
+        dataset.name,
+        dataset.root.display()
+    );
+    Ok(())
 }
 
 fn cache(run: &Run, config: &TrainConfig, dataset: &Dataset, plan: &Plan) -> anyhow::Result<Cache> {

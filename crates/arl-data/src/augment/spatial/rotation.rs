@@ -34,10 +34,12 @@ impl Default for Rotation {
 }
 
 impl Rotation {
-    /// nnU-Net's values for flat patches ("dummy 2D"): any angle, in the plane of H and W.
-    pub fn in_plane() -> Self {
+    /// nnU-Net's values for patches that are thin along `axis` ("dummy 2D"): any angle about it.
+    pub fn about(axis: usize) -> Self {
+        let mut max_degrees = [0.0; 3];
+        max_degrees[axis] = 180.0;
         Rotation {
-            max_degrees: [180.0, 0.0, 0.0],
+            max_degrees,
             ..Rotation::default()
         }
     }

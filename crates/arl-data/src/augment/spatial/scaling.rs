@@ -39,10 +39,10 @@ impl Default for Scaling {
 }
 
 impl Scaling {
-    /// nnU-Net's values for flat patches ("dummy 2D"): in the plane of H and W.
-    pub fn in_plane() -> Self {
+    /// nnU-Net's values for patches that are thin along `axis` ("dummy 2D"): along the others.
+    pub fn across(axis: usize) -> Self {
         Scaling {
-            axes: vec![1, 2],
+            axes: (0..3).filter(|&other| other != axis).collect(),
             ..Scaling::default()
         }
     }

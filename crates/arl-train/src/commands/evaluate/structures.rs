@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::str::FromStr;
 
-use anyhow::Context;
+use arl_data::LabelRemap;
+use arl_data::dataset::{DeclaredLabels, declared_labels};
 use arl_data::metrics::Structure;
 use ndarray::Array3;
-use serde_json::Value;
 
 /// `2`, or `liver=3,spleen=2`, or both: `1,liver=3`.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -58,60 +58,45 @@ pub struct Structures {
 
 impl Structures {
     /// The classes and regions of a `dataset.json` beside the reference folder, if there is one.
-    pub fn declared(reference: &Path, tolerances: Tolerances) -> anyhow::Result<Self> {
+    pub fn declared(
+        reference: &Path,
+        remap: Option<&LabelRemap>,
+        tolerances: Tolerances,
+    ) -> anyhow::Result<Self> {
         let mut structures = Self {
             all: Vec::new(),
             ignore: None,
             names: BTreeMap::new(),
             tolerances,
         };
-        // The parent of a relative path of one word is empty, which stands for the current directory.
-        let path = reference.parent().map(|parent| parent.join("dataset.json"));
-        if let Some(path) = path.filter(|path| path.is_file()) {
-            structures
-                .declare(&path)
-                .with_context(|| format!("{}", path.display()))?;
+        // `labelsTs`, `.` and `../labelsTs` alike have a parent that way.
+        let reference = std::path::absolute(reference)
+            .and_then(|path| path.canonicalize())
+            .unwrap_or_else(|_| reference.to_owned());
+        let file = reference.parent().map(|parent| parent.join("dataset.json"));
+        if let Some(file) = file.filter(|file| file.is_file()) {
+            structures.declare(declared_labels(&file, remap)?);
         }
         structures.apply_tolerances()?;
         Ok(structures)
     }
 
-    fn declare(&mut self, path: &Path) -> anyhow::Result<()> {
-        let json: Value = serde_json::from_str(&std::fs::read_to_string(path)?)?;
-        // A MONAI datalist lists cases and need not name labels.
-        if json["labels"].is_null() && json["training"].is_array() {
-            return Ok(());
-        }
-        let labels = json["labels"]
-            .as_object()
-            .context("has no \"labels\"; declare the classes, for example {\"liver\": 1}")?;
-        for (key, value) in labels {
-            // The Medical Segmentation Decathlon names labels by their values: {"1": "liver"}.
-            let (name, labels) = match (value.as_str(), key.parse::<u16>()) {
-                (Some(name), Ok(label)) => (name, Some(vec![label])),
-                _ => (key.as_str(), labels_of(value)),
-            };
-            let labels = labels.with_context(|| {
-                format!("label {key:?} is {value}; give a whole number or a list of them")
-            })?;
-            if name == "ignore" {
-                self.ignore = labels.first().copied();
-                continue;
-            }
+    fn declare(&mut self, declared: DeclaredLabels) {
+        self.ignore = declared.ignore_label;
+        for (name, labels) in declared.entries {
             let structure = Structure::region(labels);
             if structure.is_background() {
                 continue;
             }
             let names = self.names.entry(structure.to_string()).or_default();
             if names.is_empty() {
-                names.push_str(name);
+                names.push_str(&name);
                 self.all.push(structure);
             } else {
                 names.push_str(", ");
-                names.push_str(name);
+                names.push_str(&name);
             }
         }
-        Ok(())
     }
 
     fn apply_tolerances(&mut self) -> anyhow::Result<()> {
@@ -165,15 +150,6 @@ impl Structures {
     }
 }
 
-/// A label, or the labels of a region.
-fn labels_of(value: &Value) -> Option<Vec<u16>> {
-    let label = |value: &Value| u16::try_from(value.as_u64()?).ok();
-    match value {
-        Value::Array(values) if !values.is_empty() => values.iter().map(label).collect(),
-        value => Some(vec![label(value)?]),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use ndarray::array;
@@ -184,7 +160,8 @@ mod tests {
         let folder = tempfile::tempdir()?;
         std::fs::write(folder.path().join("dataset.json"), json)?;
         let tolerances = tolerances.parse().map_err(anyhow::Error::msg)?;
-        Structures::declared(&folder.path().join("labelsTs"), tolerances)
+        std::fs::create_dir(folder.path().join("labelsTs"))?;
+        Structures::declared(&folder.path().join("labelsTs"), None, tolerances)
     }
 
     #[test]
