@@ -45,11 +45,11 @@ pub(super) fn forward(
             arch.dispatch(
                 #[inline(always)]
                 || {
-                    let (mean, scale) = statistics(x, options.epsilon);
+                    let (mean, rest, scale) = statistics(x, options.epsilon);
                     let scale = scale * gamma[channel];
-                    let shift = beta[channel] - mean * scale;
+                    let shift = beta[channel] - rest * scale;
                     for (out, &x) in out.iter_mut().zip(x) {
-                        let y = x * scale + shift;
+                        let y = (x - mean) * scale + shift;
                         *out = if y > 0.0 { y } else { y * slope };
                     }
                 },
@@ -84,15 +84,15 @@ pub(super) fn backward(
             arch.dispatch(
                 #[inline(always)]
                 || {
-                    let (mean, scale) = statistics(x, options.epsilon);
-                    let normalized = |x: f32| (x - mean) * scale;
+                    let (mean, rest, scale) = statistics(x, options.epsilon);
+                    let normalized = |x: f32| (x - mean - rest) * scale;
                     // As in the forward pass, so that both see the same sign.
                     let (gain, shift) = (
                         scale * gamma[channel],
-                        beta[channel] - mean * (scale * gamma[channel]),
+                        beta[channel] - rest * (scale * gamma[channel]),
                     );
                     for ((input, &x), &gradient) in input.iter_mut().zip(x).zip(gradient) {
-                        let active = x * gain + shift > 0.0;
+                        let active = (x - mean) * gain + shift > 0.0;
                         *input = if active { gradient } else { gradient * slope };
                     }
                     let of_beta = sum(x.len(), |i| input[i]);
@@ -123,11 +123,14 @@ pub(super) fn backward(
     }
 }
 
-/// Mean, and one over the standard deviation.
+/// Mean, what f32 leaves of it, and one over the standard deviation. The mean is subtracted from a voxel before anything
+/// else: of values far from 0, multiplied first, the digits that tell them apart would be lost.
 #[inline(always)]
-fn statistics(x: &[f32], epsilon: f64) -> (f32, f32) {
+fn statistics(x: &[f32], epsilon: f64) -> (f32, f32, f32) {
     let voxels = x.len() as f64;
-    let mean = (sum(x.len(), |i| x[i]) / voxels) as f32;
+    let exact = sum(x.len(), |i| x[i]) / voxels;
+    let mean = exact as f32;
+    let rest = (exact - f64::from(mean)) as f32;
     let variance = sum(x.len(), |i| (x[i] - mean) * (x[i] - mean)) / voxels;
-    (mean, (variance + epsilon).sqrt().recip() as f32)
+    (mean, rest, (variance + epsilon).sqrt().recip() as f32)
 }
