@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::dataset::{Case, Dataset};
 use crate::error::Result;
+use crate::orientation::axis_codes;
 use crate::preprocess::nonzero_box;
 use crate::statistics::{between, median};
 use crate::volume::Volume;
@@ -32,6 +33,8 @@ pub struct Fingerprint {
     pub intensities: Vec<Intensities>,
     /// The array axis that runs left-right in most cases (0 = D, 1 = H, 2 = W).
     pub left_right_axis: usize,
+    /// How the axes `i, j, k` run in all cases, as nibabel's `aff2axcodes` names it (`RAS`); `None` where cases differ.
+    pub orientation: Option<String>,
 }
 
 /// Size and content of one training case.
@@ -103,11 +106,15 @@ impl Fingerprint {
         descriptions
             .iter()
             .for_each(|d| votes[d.left_right_axis] += 1);
+        let first = descriptions.first().map(|d| d.orientation.clone());
+        let orientation =
+            first.filter(|first| descriptions.iter().all(|d| d.orientation == *first));
         let left_right_axis = (0..3).max_by_key(|&axis| votes[axis]).unwrap_or(2);
         Ok(Self {
             cases: descriptions.into_iter().map(|d| d.case).collect(),
             intensities,
             left_right_axis,
+            orientation,
         })
     }
 
@@ -131,6 +138,7 @@ struct Description {
     /// Intensities of foreground voxels, one list per channel.
     foreground: Vec<Vec<f32>>,
     left_right_axis: usize,
+    orientation: String,
 }
 
 fn describe(
@@ -159,6 +167,7 @@ fn describe(
         },
         foreground: foreground(images, labels, bounds, kept, seed),
         left_right_axis: geometry.left_right_axis(),
+        orientation: axis_codes(&geometry.affine),
     }
 }
 

@@ -13,7 +13,7 @@ const LETTERS: [[char; 2]; 3] = [['R', 'L'], ['A', 'P'], ['S', 'I']];
 
 /// A world axis (0: left-right, 1: posterior-anterior, 2: inferior-superior) and whether it is followed to its positive
 /// end.
-type Direction = (usize, bool);
+pub(crate) type Direction = (usize, bool);
 
 /// The orientation of an affine, as nibabel's `aff2axcodes` names it.
 ///
@@ -71,7 +71,7 @@ pub fn reorient<T: Clone>(volume: &Volume<T>, codes: &str) -> Result<Volume<T>, 
 }
 
 /// Three letters to directions.
-fn parse(codes: &str) -> Result<[Direction; 3], String> {
+pub(crate) fn parse(codes: &str) -> Result<[Direction; 3], String> {
     let wrong = || {
         format!("{codes:?} is no orientation: one letter each of R or L, A or P, S or I, e.g. RAS")
     };

@@ -116,6 +116,32 @@ fn a_run_trains_predicts_on_the_input_grid_and_is_scored() {
     assert_eq!(saved["planning"]["batch"], 2);
     let plan = fs::read_to_string(run.join("plan.json")).unwrap();
     assert!(plan.contains("\"batch_size\": 2"), "{plan}");
+    // The same image with its axes another way gets the same labels, on its own grid.
+    let path = fs::read_dir(&images)
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
+    let image = arl_data::formats::read_image(&path).unwrap();
+    let turned = arl_data::orientation::reorient(&image, "PSL").unwrap();
+    assert_ne!(turned.data.dim(), image.data.dim());
+    let other = directory.path().join("turned");
+    fs::create_dir(&other).unwrap();
+    let file = other.join("turned.nii.gz");
+    arl_data::formats::write_image(&file, &turned).unwrap();
+    let labels = other.join("labels");
+    let words = ["predict", text(&run), text(&file), "--out", text(&labels)];
+    assert_success(&arl(&[&words[..], &["--device", "cpu"]].concat()));
+    let found = arl_data::formats::read_labels(&labels.join("turned.nii.gz")).unwrap();
+    found.geometry.matches(&turned.geometry).unwrap();
+    let codes = arl_data::orientation::axis_codes(&image.geometry.affine);
+    let back = arl_data::orientation::reorient(&found, &codes).unwrap();
+    assert!(
+        predicted.data.iter().any(|&label| label > 0),
+        "all is background"
+    );
+    assert_eq!(back.data, predicted.data);
     // What exists is not overwritten.
     let again = arl(&[
         "predict",

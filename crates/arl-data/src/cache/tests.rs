@@ -94,6 +94,7 @@ fn plan() -> Plan {
         stages: Vec::new(),
         decoder_convolutions: 2,
         mirror_axes: Vec::new(),
+        orientation: None,
         foreground_fraction: 0.33,
         low_resolution: None,
         reasons: Vec::new(),

@@ -38,6 +38,7 @@
 //!   ],
 //!   "decoder_convolutions": 2,
 //!   "mirror_axes": [2],
+//!   "orientation": "RAS",
 //!   "foreground_fraction": 0.33,
 //!   "low_resolution": null,
 //!   "reasons": ["For whoever reads this plan."]
@@ -121,6 +122,10 @@ pub struct Plan {
     pub decoder_convolutions: usize,
     /// Axes (0 = D, 1 = H, 2 = W) along which patches are mirrored at random.
     pub mirror_axes: Vec<usize>,
+    /// How the axes `i, j, k` of all training cases run (`RAS`; see [`axis_codes`](crate::orientation::axis_codes)). Images to
+    /// be predicted are turned that way, and their labels back. Absent where the cases differ: nothing is turned then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub orientation: Option<String>,
     /// Share of the patches that are centred on a foreground voxel, 0 to 1.
     pub foreground_fraction: f64,
     /// A coarser training that is worth having beside this one; see [`Plan::at_low_resolution`].

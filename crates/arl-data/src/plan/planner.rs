@@ -148,6 +148,7 @@ impl Plan {
             stages: restore_stages(order, found.stages),
             decoder_convolutions: rules.decoder_convolutions,
             mirror_axes,
+            orientation: fingerprint.orientation.clone(),
             foreground_fraction: rules.foreground_fraction,
             low_resolution,
             reasons,

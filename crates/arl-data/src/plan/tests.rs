@@ -61,6 +61,7 @@ fn fingerprint(cases: impl IntoIterator<Item = ([f64; 3], [usize; 3], [usize; 3]
         cases: cases.collect(),
         intensities: vec![intensities; 4],
         left_right_axis: 2,
+        orientation: Some("RAS".into()),
     }
 }
 
@@ -484,6 +485,7 @@ fn small_plan() -> Plan {
             .into(),
         decoder_convolutions: 2,
         mirror_axes: vec![2],
+        orientation: Some("RAS".into()),
         foreground_fraction: 0.33,
         low_resolution: None,
         reasons: Vec::new(),
@@ -510,7 +512,7 @@ fn refusal(edit: impl FnOnce(&mut Plan)) -> String {
 #[test]
 fn contradictions_are_named_with_their_numbers() {
     type Edit = fn(&mut Plan);
-    let edits: [(Edit, &str); 33] = [
+    let edits: [(Edit, &str); 34] = [
         (
             |p| p.version = 1,
             "the plan has version 1, this program reads 2",
@@ -568,6 +570,10 @@ fn contradictions_are_named_with_their_numbers() {
         (
             |p| p.foreground_fraction = f64::NAN,
             "the foreground fraction NaN is not in 0..=1",
+        ),
+        (
+            |p| p.orientation = Some("RAR".into()),
+            "\"RAR\" is no orientation",
         ),
         (
             |p| p.mirror_axes = vec![3],

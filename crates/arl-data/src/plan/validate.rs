@@ -137,6 +137,9 @@ impl Plan {
                 self.foreground_fraction
             ));
         }
+        if let Some(codes) = &self.orientation {
+            crate::orientation::parse(codes)?;
+        }
         let axes = &self.mirror_axes;
         if axes.iter().any(|&axis| axis > 2) {
             return Err(format!("the mirror axes {axes:?} are not among 0, 1, 2"));

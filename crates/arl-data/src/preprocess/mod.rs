@@ -16,6 +16,7 @@ use ndarray::{Array3, Array4, ArrayView3, s};
 use crate::dataset::read::check_channels;
 use crate::dataset::{Case, Dataset, ReadOptions};
 use crate::error::{DataError, Result};
+use crate::orientation::{axis_codes, reorient};
 use crate::plan::Plan;
 use crate::resample::{Interpolation, LabelResampler, Order, Resampler, Source, resampled_shape};
 use crate::volume::{Geometry, Volume};
@@ -66,9 +67,23 @@ impl Prepared {
     /// # Errors
     /// When a file can't be read, the channels don't fit together, or there are more or fewer than the plan has.
     pub fn read_images(case: &Case, plan: &Plan, options: &ReadOptions) -> Result<Self> {
-        let images = case.read_images(options)?;
+        let mut images = case.read_images(options)?;
         check_channels(case, images.len(), plan.channel_names.len())?;
-        Self::new(case, images, None, plan)
+        let source = images[0].geometry.clone();
+        if let Some(codes) = &plan.orientation
+            && *codes != axis_codes(&source.affine)
+        {
+            for image in &mut images {
+                // The channels lie in one place: each is turned as the first.
+                image.geometry = source.clone();
+                *image = reorient(image, codes).map_err(|problem| {
+                    DataError::invalid(&case.images[0], problem, "mend the plan's orientation")
+                })?;
+            }
+        }
+        let mut prepared = Self::new(case, images, None, plan)?;
+        prepared.grid.source = source;
+        Ok(prepared)
     }
 
     fn new(
@@ -100,6 +115,7 @@ impl Prepared {
             images,
             labels,
             grid: GridMap {
+                source: geometry.clone(),
                 geometry,
                 crop: bounds,
                 shape,

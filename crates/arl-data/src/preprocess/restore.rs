@@ -5,6 +5,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::dataset::Region;
+use crate::orientation::{axis_codes, reorient};
 use crate::resample::{Interpolation, Order, Resampler};
 use crate::volume::{Geometry, Volume};
 
@@ -12,6 +13,8 @@ use crate::volume::{Geometry, Volume};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct GridMap {
     /// The image's own grid.
+    pub source: Geometry,
+    /// The same voxels with their axes as the plan has them.
     pub geometry: Geometry,
     /// `[start, end)` of the cropped box along `[D, H, W]`, in the image's voxels.
     pub crop: [[usize; 2]; 3],
@@ -94,9 +97,15 @@ impl GridMap {
             ])
             .assign(&slab);
         }
-        Volume {
+        let labels = Volume {
             data,
             geometry: self.geometry.clone(),
+        };
+        if self.source == self.geometry {
+            return labels;
         }
+        let back = reorient(&labels, &axis_codes(&self.source.affine));
+        let back = back.expect("the codes of an affine are an orientation");
+        Volume::new(back.data, self.source.clone())
     }
 }

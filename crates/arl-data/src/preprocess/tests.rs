@@ -37,6 +37,7 @@ fn labels_come_back_to_the_place_they_had() {
     let shape = [6, 10, 8];
     let geometry = thick_slices(shape);
     let grid = GridMap {
+        source: geometry.clone(),
         geometry,
         crop: [[1, 6], [2, 10], [0, 8]],
         shape: [10, 8, 8],
@@ -59,6 +60,7 @@ fn restoring_slab_by_slab_equals_the_whole_at_once() {
     for (spacing, shape) in [([1.0, 1.3, 0.8], [70, 9, 7]), ([4.0, 1.3, 0.8], [18, 9, 7])] {
         let geometry = Geometry::from_spacing([150, 13, 8], [0.5, 1.0, 1.0]);
         let grid = GridMap {
+            source: geometry.clone(),
             geometry,
             crop: [[2, 144], [0, 12], [1, 7]],
             shape,
@@ -149,6 +151,7 @@ fn ct_is_clipped_and_standardised() {
 fn later_regions_are_painted_over_earlier_ones() {
     let shape = [2, 3, 4];
     let grid = GridMap {
+        source: thick_slices(shape),
         geometry: thick_slices(shape),
         crop: [[0, 2], [0, 3], [0, 4]],
         shape,
