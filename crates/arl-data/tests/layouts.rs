@@ -388,6 +388,14 @@ fn labels_are_remapped_when_they_are_read() {
         // What was found is kept, so that the same is read when the dataset grows.
         assert_ne!(dataset.options.remap_labels, Some(LabelRemap::Auto));
     }
+    // Where which value is which can't be told, nothing is guessed.
+    edit(root, r#""kidney": 2"#, r#""kidney": 2, "spleen": 3"#);
+    let unclear = remapped(root, "auto").unwrap_err();
+    assert!(
+        unclear.contains("0, 10, 255") && unclear.contains("can't be told"),
+        "{unclear}"
+    );
+    edit(root, r#""kidney": 2, "spleen": 3"#, r#""kidney": 2"#);
     // A description with the same gaps is meant to be remapped with the label maps.
     edit(
         root,
@@ -412,6 +420,25 @@ fn labels_are_remapped_when_they_are_read() {
             .unwrap_err()
             .contains("--remap-labels auto")
     );
+}
+
+#[test]
+fn remapping_leaves_declared_values_in_place() {
+    let folder = tiny();
+    let root = folder.path();
+    // A class that no label map has does not move those after it.
+    edit(root, r#""kidney": 2"#, r#""absent": 2, "kidney": 3"#);
+    for case in ["a", "b"] {
+        edit_labels(&root.join(format!("labelsTr/{case}.nii.gz")), |volume| {
+            volume
+                .data
+                .mapv_inplace(|label| if label == 2 { 3 } else { label });
+        });
+    }
+    let dataset = remapped(root, "auto").unwrap();
+    let (_, labels) = dataset.read_case(&dataset.training[0]).unwrap();
+    assert!(labels.data.iter().any(|&label| label == 3));
+    assert!(labels.data.iter().all(|&label| label != 2));
 }
 
 #[test]

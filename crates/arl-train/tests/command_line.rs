@@ -357,7 +357,7 @@ fn a_cache_is_filled_once_and_trained_from() {
     let train =
         |more: &[&str]| arl(&[&["train", text(&dataset), "--out", text(&run)], more].concat());
     let words = ["--epochs", "1", "--steps-per-epoch", "1", "--device", "cpu"];
-    let shared = ["--cache", text(&cache), "--cache-dtype", "f16"];
+    let shared = ["--cache", text(&cache)];
     assert_success(&train(&[&words[..], &shared].concat()));
     assert_eq!(cached(&cache), first, "the training used what was there");
     let config = fs::read_to_string(run.join("config.json")).unwrap();
@@ -366,6 +366,34 @@ fn a_cache_is_filled_once_and_trained_from() {
     assert_eq!(config["cache"], text(&cache));
     let plan = |directory: &Path| fs::read_to_string(directory.join("plan.json")).unwrap();
     assert_eq!(plan(&run), plan(&cache));
+
+    // What the cache was not made with is refused, not put in its place.
+    let refused = |more: &[&str]| {
+        let out = directory.path().join("refused");
+        let words = [
+            &["train", text(&dataset), "--out", text(&out)],
+            &words[..],
+            &shared,
+            more,
+        ];
+        let output = arl(&words.concat());
+        assert!(!out.exists());
+        output
+    };
+    assert_one_line(&refused(&["--cache-dtype", "f32"]), &["plan.json", "f16"]);
+    assert_one_line(
+        &refused(&["--patch", "32,32,32"]),
+        &["plan.json", "--patch"],
+    );
+    let description = dataset.join("dataset.json");
+    let named = fs::read_to_string(&description).unwrap();
+    let mut renamed: serde_json::Value = serde_json::from_str(&named).unwrap();
+    renamed["name"] = "Other".into();
+    fs::write(&description, renamed.to_string()).unwrap();
+    assert_one_line(&refused(&[]), &["plan.json", "Other"]);
+    assert_one_line(&train(&["--resume"]), &["plan.json", "Other"]);
+    fs::write(&description, named).unwrap();
+    assert_eq!(cached(&cache), first);
 
     // Another plan needs another cache.
     let other = plan_at(directory.path(), &dataset, 4.0);
@@ -447,6 +475,39 @@ fn a_killed_preprocessing_keeps_its_finished_cases() {
 }
 
 #[cfg(unix)]
+#[test]
+fn a_training_killed_while_it_preprocesses_goes_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let dataset = cohort(directory.path());
+    let plan = plan_at(directory.path(), &dataset, 1.0);
+    let run = directory.path().join("run");
+    let mut training = Command::new(env!("CARGO_BIN_EXE_arl"))
+        .args(["train", text(&dataset), "--out", text(&run)])
+        .args(["--plan", text(&plan), "--device", "cpu"])
+        .args(["--epochs", "1", "--steps-per-epoch", "1"])
+        .stderr(std::process::Stdio::null())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let started = Instant::now();
+    while !run.join("config.json").exists() {
+        assert!(
+            started.elapsed() < Duration::from_secs(240),
+            "no run in time"
+        );
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    training.kill().unwrap();
+    training.wait().unwrap();
+    assert!(
+        cached(&run.join("cache")).len() < 2,
+        "it was killed too late"
+    );
+    let words = ["train", text(&dataset), "--out", text(&run), "--resume"];
+    assert_success(&arl(&words));
+    assert_eq!(cached(&run.join("cache")).len(), 2);
+}
+
 #[test]
 fn a_full_disk_is_one_line_and_leaves_nothing_half_written() {
     let directory = tempfile::tempdir().unwrap();

@@ -104,6 +104,55 @@ fn regions_missed_classes_and_later_labels() {
 }
 
 #[test]
+fn declared_values_with_gaps_are_remapped_as_the_reference_is() {
+    let folders = Folders::new(r#"{"background": 0, "liver": 10, "kidney": 20, "ignore": 255}"#);
+    folders.write("labelsTs", "a", &[10, 10, 20, 255, 0]);
+    folders.write("predictions", "a", &[1, 1, 2, 2, 0]);
+    let output = folders.evaluate(&[
+        "--remap-labels",
+        "10:1,20:2,255:3",
+        "--tolerance",
+        "kidney=3",
+    ]);
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let summary = read(&folders.path("predictions").join("summary.json"));
+    let mean = summary["mean"].as_object().unwrap();
+    assert_eq!(mean.keys().collect::<Vec<_>>(), ["1", "2"]);
+    // The voxel of the ignore label does not count.
+    assert_eq!(
+        (&mean["1"]["Dice"], &mean["2"]["Dice"]),
+        (&1.0.into(), &1.0.into())
+    );
+    assert_eq!(summary["tolerance_mm"]["2"], 3.0);
+}
+
+#[test]
+fn scores_of_another_program_are_not_replaced() {
+    let folders = Folders::new(REGIONS);
+    folders.write("labelsTs", "a", &[1, 2]);
+    folders.write("predictions", "a", &[1, 2]);
+    let file = folders.path("predictions").join("summary.json");
+    let theirs = r#"{"foreground_mean": {"Dice": 0.5}}"#;
+    fs::write(&file, theirs).unwrap();
+    let refused = folders.evaluate(&[]);
+    let message = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(
+        message.contains("summary.json") && message.contains("--force"),
+        "{message}"
+    );
+    assert_eq!(fs::read_to_string(&file).unwrap(), theirs);
+    // With --force they are, and after that scores are replaced as they come.
+    assert!(folders.evaluate(&["--force"]).status.success());
+    assert!(folders.evaluate(&[]).status.success());
+    assert_eq!(read(&file)["foreground_mean"]["Dice"], 1.0);
+}
+
+#[test]
 fn chosen_metrics_only() {
     let folders = Folders::new(REGIONS);
     folders.write("labelsTs", "a", &[1, 2]);
