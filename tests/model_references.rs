@@ -5,7 +5,8 @@
 mod common;
 
 use arl::models::{
-    CicekUNetConfig, Padding, SegmentationModel, StageConfig, UNetConfig, VNetConfig, VNetVariant,
+    Activation, CicekUNetConfig, LayerConfig, Normalization, Padding, SegmentationModel,
+    StageConfig, UNetConfig, VNetConfig, VNetVariant,
 };
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
@@ -220,6 +221,26 @@ fn compare_all(device: &Device, wanted: impl Fn(&Network) -> bool) -> usize {
                     .with_convolutions_per_decoder_stage(1);
                 compare(reference, config.init(device), device);
             }
+            "plain U-Net, groups and ReLU" => {
+                let config = unet.clone().with_layers(LayerConfig {
+                    normalization: Normalization::Group { groups: 2 },
+                    activation: Activation::Relu,
+                    dropout: 0.0,
+                });
+                compare(reference, config.init(device), device);
+            }
+            "residual encoder U-Net, batches and PReLU" => {
+                let config = unet
+                    .clone()
+                    .with_residual_blocks(Some(vec![1, 2, 1]))
+                    .with_convolutions_per_decoder_stage(1)
+                    .with_layers(LayerConfig {
+                        normalization: Normalization::Batch,
+                        activation: Activation::PRelu,
+                        dropout: 0.0,
+                    });
+                compare(reference, config.init(device), device);
+            }
             "V-Net of the paper" => {
                 compare(reference, vnet(1, 2).try_init(device).unwrap(), device);
             }
@@ -244,7 +265,7 @@ fn compare_all(device: &Device, wanted: impl Fn(&Network) -> bool) -> usize {
 
 #[test]
 fn networks_are_pytorchs_on_the_cpu() {
-    assert_eq!(compare_all(&Device::flex().autodiff(), |_| true), 6);
+    assert_eq!(compare_all(&Device::flex().autodiff(), |_| true), 8);
 }
 
 #[test]

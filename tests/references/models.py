@@ -81,7 +81,8 @@ def reference(name, network, parameters, shape):
 def block(conv_norm):
     """Parameters of nnU-Net's ConvDropoutNormReLU."""
     bias = [] if conv_norm.conv.bias is None else [("bias", conv_norm.conv.bias)]
-    return [("weight", conv_norm.conv.weight), *bias, ("scale", conv_norm.norm.weight), ("bias", conv_norm.norm.bias)]
+    slope = [("slope", conv_norm.nonlin.weight)] if isinstance(getattr(conv_norm, "nonlin", None), nn.PReLU) else []
+    return [("weight", conv_norm.conv.weight), *bias, ("scale", conv_norm.norm.weight), ("bias", conv_norm.norm.bias), *slope]
 
 
 def nnunet(network, residual):
@@ -95,6 +96,7 @@ def nnunet(network, residual):
                 projections = [m for m in unit.skip if hasattr(m, "conv")] if isinstance(unit.skip, nn.Sequential) else []
                 for projection in projections:
                     found += block(projection)
+                found += [("slope", unit.nonlin2.weight)] if isinstance(unit.nonlin2, nn.PReLU) else []
     else:
         for stage in network.encoder.stages:
             for unit in stage[0].convs:
@@ -109,11 +111,22 @@ def nnunet(network, residual):
     return found
 
 
-def common(n_stages):
+def common(n_stages, **other):
     return dict(
-        conv_op=nn.Conv3d, conv_bias=True, norm_op=nn.InstanceNorm3d, norm_op_kwargs={"eps": 1e-5, "affine": True},
-        nonlin=nn.LeakyReLU, nonlin_kwargs={"inplace": True}, deep_supervision=True, num_classes=3, n_stages=n_stages,
+        conv_op=nn.Conv3d, conv_bias=True, deep_supervision=True, num_classes=3, n_stages=n_stages,
+        **{"norm_op": nn.InstanceNorm3d, "norm_op_kwargs": {"eps": 1e-5, "affine": True}, "nonlin": nn.LeakyReLU, "nonlin_kwargs": {"inplace": True}, **other},
     )
+
+
+def with_prelu(network):
+    """Has a slope per channel instead of each leaky ReLU; the package has but one for all channels."""
+    for module in list(network.modules()):
+        if hasattr(module, "conv") and hasattr(module, "nonlin"):
+            module.nonlin = nn.PReLU(module.conv.out_channels)
+            module.all_modules[-1] = module.nonlin
+        elif hasattr(module, "nonlin2"):
+            module.nonlin2 = nn.PReLU(module.conv2.conv.out_channels)
+    return network
 
 
 class Activated(nn.Module):
@@ -213,9 +226,9 @@ class CicekUNet(nn.Module):
     def ordered(self):
         def parts(modules):
             first, second, *norms = modules
-            found = [("weight", first.weight), ("bias", first.bias), ("weight", second.weight), ("bias", second.bias)]
-            for norm in norms:
-                found += [("scale", norm.weight), ("bias", norm.bias)]
+            found = []
+            for convolution, norm in zip((first, second), norms):
+                found += [("weight", convolution.weight), ("bias", convolution.bias), ("scale", norm.weight), ("bias", norm.bias)]
             return found
 
         found = []
@@ -230,6 +243,10 @@ def main():
     stages = dict(features_per_stage=[4, 6, 8], kernel_sizes=[[1, 3, 3], [3, 3, 3], [3, 3, 3]], strides=[[1, 1, 1], [1, 2, 2], [2, 2, 2]])
     plain = PlainConvUNet(input_channels=2, n_conv_per_stage=2, n_conv_per_stage_decoder=2, **stages, **common(3))
     residual = ResidualEncoderUNet(input_channels=2, n_blocks_per_stage=[1, 3, 2], n_conv_per_stage_decoder=1, **stages, **common(3))
+    groups = dict(norm_op=lambda channels, **options: nn.GroupNorm(2, channels, **options), norm_op_kwargs={"eps": 1e-5}, nonlin=nn.ReLU)
+    grouped = PlainConvUNet(input_channels=2, n_conv_per_stage=2, n_conv_per_stage_decoder=2, **stages, **common(3, **groups))
+    batches = dict(norm_op=nn.BatchNorm3d, norm_op_kwargs={"eps": 1e-5, "affine": True})
+    learned = with_prelu(ResidualEncoderUNet(input_channels=2, n_blocks_per_stage=[1, 2, 1], n_conv_per_stage_decoder=1, **stages, **common(3, **batches)))
     paper = VNet(1, 2, 2, [1, 2, 3, 3, 3], [1, 2, 3, 3], False)
     prototxt = VNet(2, 3, 2, [1, 1, 2, 3, 3], [1, 1, 2, 3], True)
     same, valid = CicekUNet(2, 3, 2, 1), CicekUNet(1, 2, 1, 0)
@@ -239,6 +256,8 @@ def main():
             "networks": [
                 reference("plain U-Net", plain, nnunet(plain, False), [2, 2, 6, 8, 12]),
                 reference("residual encoder U-Net", residual, nnunet(residual, True), [2, 2, 6, 8, 12]),
+                reference("plain U-Net, groups and ReLU", grouped, nnunet(grouped, False), [2, 2, 6, 8, 12]),
+                reference("residual encoder U-Net, batches and PReLU", learned, nnunet(learned, True), [2, 2, 6, 8, 12]),
                 reference("V-Net of the paper", paper, paper.ordered(), [1, 1, 16, 32, 16]),
                 reference("V-Net of the prototxt", prototxt, prototxt.ordered(), [2, 2, 16, 16, 32]),
                 reference("first U-Net, padded", same, same.ordered(), [2, 2, 16, 8, 24]),

@@ -1,12 +1,13 @@
 use burn::module::Module;
-use burn::nn::{BatchNorm, BatchNormConfig};
-use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
 
 use crate::cicek_unet_config::{LEVELS, Padding};
+use crate::conv_block::ConvBlock;
+use crate::initialization::he_relu;
+use crate::layers::Layers;
 use crate::plain_convolution::Convolution;
 use crate::upsample::Upsample;
-use crate::{CicekUNetConfig, SegmentationModel, max_pool};
+use crate::{CicekUNetConfig, LayerConfig, SegmentationModel, max_pool};
 
 /// The first 3D U-Net (Çiçek et al., MICCAI 2016): pairs of 3×3×3 convolutions with batch normalisation and ReLU,
 /// max-pooling on the way down, 2×2×2 transposed convolutions on the way up.
@@ -31,6 +32,7 @@ impl CicekUNet {
             Padding::Same => 1,
             Padding::Valid => 0,
         };
+        let pair = |channels| Pair::new(channels, padding, &config.layers, device);
         // Each pair ends with twice the channels of its first convolution, so that none is a bottleneck.
         let first = |level: usize| config.features << level;
         let down = (0..LEVELS).map(|level| {
@@ -39,19 +41,20 @@ impl CicekUNet {
             } else {
                 first(level)
             };
-            Pair::new([input, first(level), 2 * first(level)], padding, device)
+            pair([input, first(level), 2 * first(level)])
         });
         let up = (0..LEVELS - 1).map(|level| {
             let (below, skip) = (4 * first(level), 2 * first(level));
             UpStep {
                 upsample: Upsample::new([below; 2], [2; 3], device),
-                convolutions: Pair::new([below + skip, skip, skip], padding, device),
+                convolutions: pair([below + skip, skip, skip]),
             }
         });
+        let channels = [2 * config.features, config.num_classes];
         Self {
             down: down.collect(),
             up: up.collect(),
-            head: Convolution::new([2 * config.features, config.num_classes], 1, 1, 0, device),
+            head: Convolution::new(channels, [1; 3], [1; 3], [0; 3], he_relu(), device),
             config,
         }
     }
@@ -92,33 +95,31 @@ impl SegmentationModel for CicekUNet {
     }
 }
 
-/// Two convolutions, each with batch normalisation and ReLU.
+/// Two convolutions, each with its normalisation and activation.
 #[derive(Module, Debug)]
 struct Pair {
-    convolutions: [Convolution; 2],
-    norms: [BatchNorm; 2],
+    blocks: [ConvBlock; 2],
 }
 
 impl Pair {
     /// `channels` before, between and after.
-    fn new(channels: [usize; 3], padding: usize, device: &Device) -> Self {
+    fn new(channels: [usize; 3], padding: usize, layers: &LayerConfig, device: &Device) -> Self {
         let [before, between, after] = channels;
-        let convolution = |channels| Convolution::new(channels, 3, 1, padding, device);
-        let norm = |channels| BatchNormConfig::new(channels).init(device);
+        let block = |input, output| {
+            let padding = [padding; 3];
+            let channels = [input, output];
+            ConvBlock::new(
+                Convolution::new(channels, [3; 3], [1; 3], padding, he_relu(), device),
+                Layers::new(output, layers, device),
+            )
+        };
         Self {
-            convolutions: [
-                convolution([before, between]),
-                convolution([between, after]),
-            ],
-            norms: [norm(between), norm(after)],
+            blocks: [block(before, between), block(between, after)],
         }
     }
 
     fn forward(&self, x: Tensor<5>) -> Tensor<5> {
-        let steps = self.convolutions.iter().zip(&self.norms);
-        steps.fold(x, |x, (convolution, norm)| {
-            relu(norm.forward(convolution.forward(x)))
-        })
+        self.blocks.iter().fold(x, |x, block| block.forward(x))
     }
 }
 

@@ -3,7 +3,7 @@ use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use crate::initialization::draw_weights;
-use crate::{CicekUNet, ModelError};
+use crate::{CicekUNet, LayerConfig, ModelError};
 
 /// Resolutions of the network.
 pub(crate) const LEVELS: usize = 4;
@@ -36,13 +36,16 @@ pub struct CicekUNetConfig {
     /// What convolutions do at the border.
     #[config(default = "Padding::Same")]
     pub padding: Padding,
+    /// What follows each convolution but the last, which makes the classes.
+    #[config(default = "LayerConfig::cicek_unet()")]
+    pub layers: LayerConfig,
 }
 
 impl CicekUNetConfig {
     /// Whether a network can be built from this description.
     ///
     /// # Errors
-    /// Says which number is 0.
+    /// Says which number does not work, and what would.
     pub fn validate(&self) -> Result<(), ModelError> {
         for (what, value) in [
             ("in_channels", self.in_channels),
@@ -53,7 +56,7 @@ impl CicekUNetConfig {
                 return Err(ModelError::Zero { what: what.into() });
             }
         }
-        Ok(())
+        self.layers.validate([self.features])
     }
 
     /// `[D, H, W]`: of which each size of a patch must be a multiple, with padding. Without padding see
@@ -69,7 +72,9 @@ impl CicekUNetConfig {
     pub fn check_patch(&self, patch: [usize; 3]) -> Result<(), ModelError> {
         self.validate()?;
         if self.padding == Padding::Same {
-            return crate::error::check_divisors(patch, self.patch_divisors());
+            let divisors = self.patch_divisors();
+            crate::error::check_divisors(patch, divisors)?;
+            return self.layers.check_deepest(patch, divisors);
         }
         match (0..3).find(|&axis| valid_output(patch[axis]).is_none()) {
             Some(axis) => Err(ModelError::ValidPatchSize {

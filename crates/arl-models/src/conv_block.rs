@@ -1,72 +1,53 @@
 use burn::module::Module;
-use burn::nn::conv::{Conv3d, Conv3dConfig};
-use burn::nn::{Initializer, InstanceNorm, InstanceNormConfig, PaddingConfig3d};
 use burn::tensor::{Device, Tensor};
 
-use crate::convolution::convolution;
-use crate::initialization::{LEAKY_SLOPE, he_normal, zero_bias};
-use crate::norm_activation::{NO_ACTIVATION, norm_activation};
+use crate::LayerConfig;
+use crate::initialization::he_leaky;
+use crate::layers::Layers;
+use crate::plain_convolution::Convolution;
 
-/// Convolution, instance normalisation, leaky ReLU: the unit that nnU-Net's plain networks are made of.
+/// A convolution and what follows it: the unit that all the networks are made of.
 #[derive(Module, Debug)]
 pub(crate) struct ConvBlock {
-    conv: Conv3d,
-    norm: InstanceNorm,
+    conv: Convolution,
+    layers: Layers,
 }
 
 impl ConvBlock {
-    /// `channels` are `[in, out]`. The kernel is odd; its padding keeps the size but for the stride.
-    pub(crate) fn new(
+    pub(crate) fn new(conv: Convolution, layers: Layers) -> Self {
+        Self { conv, layers }
+    }
+
+    /// As nnU-Net's plain networks have it. `channels` are `[in, out]`; the kernel is odd, and its padding keeps the size
+    /// but for the stride.
+    pub(crate) fn nnunet(
         channels: [usize; 2],
         kernel: [usize; 3],
         stride: [usize; 3],
+        layers: &LayerConfig,
         device: &Device,
     ) -> Self {
-        let [depth, height, width] = kernel.map(|size| size / 2);
-        let mut conv = Conv3dConfig::new(channels, kernel)
-            .with_stride(stride)
-            .with_padding(PaddingConfig3d::Explicit(depth, height, width))
-            .with_initializer(he_normal())
-            .with_bias(false)
-            .init(device);
-        conv.bias = Some(zero_bias(channels[1], device));
+        let padding = kernel.map(|size| size / 2);
         Self {
-            conv,
-            norm: InstanceNormConfig::new(channels[1]).init(device),
+            conv: Convolution::new(channels, kernel, stride, padding, he_leaky(), device),
+            layers: Layers::new(channels[1], layers, device),
         }
     }
 
-    /// The block without its bias, which its normalisation cancels anyway; nnU-Net's projections are made so.
-    pub(crate) fn without_bias(mut self) -> Self {
-        self.conv.bias = None;
+    /// The block with an activation or without, and with what else `change` makes of its layers.
+    pub(crate) fn map_layers(mut self, change: impl Fn(Layers) -> Layers) -> Self {
+        self.layers = change(self.layers);
         self
     }
 
-    /// The block with the scale of its normalisation at zero: what it adds to a residual connection begins as nothing.
-    pub(crate) fn starting_at_zero(mut self, device: &Device) -> Self {
-        let channels = self.norm.num_channels;
-        self.norm.gamma = Some(Initializer::Zeros.init([channels], device));
+    /// The block without the bias of its convolution.
+    pub(crate) fn without_bias(mut self) -> Self {
+        self.conv = self.conv.without_bias();
         self
     }
 
     pub(crate) fn forward(&self, x: Tensor<5>) -> Tensor<5> {
-        norm_activation(&self.norm, self.convolve(x), LEAKY_SLOPE)
-    }
-
-    /// Convolution and normalisation alone, for a sum that is activated afterwards.
-    pub(crate) fn forward_without_activation(&self, x: Tensor<5>) -> Tensor<5> {
-        norm_activation(&self.norm, self.convolve(x), NO_ACTIVATION)
-    }
-
-    fn convolve(&self, x: Tensor<5>) -> Tensor<5> {
-        let weight = self.conv.weight.val();
-        let bias = match &self.conv.bias {
-            Some(bias) => bias.val(),
-            None => Tensor::zeros([weight.dims()[0]], &x.device()),
-        };
-        let [_, _, d, h, w] = weight.dims();
-        let padding = [d, h, w].map(|size| size / 2);
-        convolution(x, weight, bias, self.conv.stride, padding)
+        self.layers.forward(self.conv.forward(x))
     }
 }
 
@@ -83,11 +64,13 @@ impl ConvStage {
         kernel: [usize; 3],
         stride: [usize; 3],
         count: usize,
+        layers: &LayerConfig,
         device: &Device,
     ) -> Self {
         let [input, output] = channels;
-        let first = ConvBlock::new([input, output], kernel, stride, device);
-        let rest = (1..count).map(|_| ConvBlock::new([output, output], kernel, [1; 3], device));
+        let block = |channels, stride| ConvBlock::nnunet(channels, kernel, stride, layers, device);
+        let first = block([input, output], stride);
+        let rest = (1..count).map(|_| block([output; 2], [1; 3]));
         Self {
             blocks: std::iter::once(first).chain(rest).collect(),
         }

@@ -1,13 +1,42 @@
 use thiserror::Error;
 
 /// What can be wrong with a network's description or with a patch for it. Every message says what to change.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, PartialEq, Error)]
 pub enum ModelError {
     /// A count that has to be at least 1.
     #[error("{what} is 0: it must be at least 1")]
     Zero {
         /// Name of the option, with its stage where it has one.
         what: String,
+    },
+    /// A share of something.
+    #[error("{what} is {value}: it must be at least 0 and below 1")]
+    Share {
+        /// Name of the option.
+        what: &'static str,
+        /// Its value.
+        value: f64,
+    },
+    /// Groups that do not divide the channels they are made of.
+    #[error(
+        "group normalisation with {groups} groups does not divide {channels} features: use a number of groups that \
+         divides the features of every stage"
+    )]
+    Groups {
+        /// Groups given.
+        groups: usize,
+        /// Features of a convolution.
+        channels: usize,
+    },
+    /// A word that means nothing.
+    #[error("there is no {what} {text:?}; known are {known}")]
+    Unknown {
+        /// The option.
+        what: &'static str,
+        /// The word given.
+        text: String,
+        /// The words that mean something.
+        known: &'static str,
     },
     /// A U-Net without a level to come back up to.
     #[error(

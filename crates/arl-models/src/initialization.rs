@@ -2,19 +2,27 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::nn::Initializer;
 use burn::tensor::{Bool, Device, Int, Tensor};
 
-/// Slope of the leaky ReLU below zero, nnU-Net's.
+/// Slope of the leaky ReLU below zero that nnU-Net draws its weights for, whatever the activation is.
 pub(crate) const LEAKY_SLOPE: f64 = 0.01;
 
 /// He's normal initialisation, which keeps the variance of a signal through a leaky ReLU
 /// (He et al., ICCV 2015): std = √(2 / (1 + slope²) / fan_in).
-pub(crate) fn he_normal() -> Initializer {
+pub(crate) fn he_leaky() -> Initializer {
     Initializer::KaimingNormal {
         gain: (2.0 / (1.0 + LEAKY_SLOPE * LEAKY_SLOPE)).sqrt(),
         fan_out_only: false,
     }
 }
 
-/// A bias of zeros, as it goes with [`he_normal`] weights.
+/// He's normal initialisation for a ReLU (ICCV 2015), which Caffe calls `msra`: std = √(2 / fan_in).
+pub(crate) fn he_relu() -> Initializer {
+    Initializer::KaimingNormal {
+        gain: std::f64::consts::SQRT_2,
+        fan_out_only: false,
+    }
+}
+
+/// A bias of zeros, as it goes with [`he_leaky`] weights.
 pub(crate) fn zero_bias(channels: usize, device: &Device) -> Param<Tensor<1>> {
     Initializer::Zeros.init([channels], device)
 }

@@ -9,7 +9,8 @@
 //! | [`VNet`] | Milletari et al. 2016, the paper's or the published prototxt |
 //! | [`CicekUNet`] | Çiçek et al. 2016, with padded or valid convolutions |
 //!
-//! Parameter counts are the published ones, and logits and gradients are held to PyTorch's (`tests/model_references.rs`).
+//! What follows their convolutions (normalisation, activation, dropout) is each one's own unless a [`LayerConfig`] says
+//! otherwise. Parameter counts are the published ones, and logits and gradients are held to PyTorch's (`tests/model_references.rs`).
 //!
 //! ```
 //! use arl_models::{SegmentationModel, StageConfig, UNetConfig};
@@ -47,6 +48,8 @@ mod error;
 mod initialization;
 #[cfg(feature = "flex")]
 mod lanes;
+mod layer_config;
+mod layers;
 mod max_pool;
 mod model;
 mod network;
@@ -66,6 +69,7 @@ pub use cicek_unet::CicekUNet;
 pub use cicek_unet_config::{CicekUNetConfig, Padding};
 pub use depth_to_space::depth_to_space;
 pub use error::ModelError;
+pub use layer_config::{Activation, LayerConfig, Normalization};
 pub use max_pool::max_pool;
 pub use model::SegmentationModel;
 pub use network::{Network, NetworkConfig};

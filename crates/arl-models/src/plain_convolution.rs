@@ -5,13 +5,13 @@ use burn::tensor::{Device, Tensor};
 use crate::convolution::convolution;
 use crate::initialization::zero_bias;
 
-/// A convolution with its bias and nothing around it.
+/// A convolution with nothing around it.
 #[derive(Module, Debug)]
 pub(crate) struct Convolution {
     /// `[out, in, kernel]`.
     weight: Param<Tensor<5>>,
     /// `[out]`.
-    bias: Param<Tensor<1>>,
+    bias: Option<Param<Tensor<1>>>,
     #[module(skip)]
     stride: [usize; 3],
     #[module(skip)]
@@ -19,31 +19,38 @@ pub(crate) struct Convolution {
 }
 
 impl Convolution {
-    /// `channels` are `[in, out]`. Weights begin as He's for a ReLU (ICCV 2015), which Caffe calls `msra`.
+    /// `channels` are `[in, out]`; kernel, stride and padding `[D, H, W]`.
     pub(crate) fn new(
         channels: [usize; 2],
-        kernel: usize,
-        stride: usize,
-        padding: usize,
+        kernel: [usize; 3],
+        stride: [usize; 3],
+        padding: [usize; 3],
+        initializer: Initializer,
         device: &Device,
     ) -> Self {
         let [input, output] = channels;
-        let inputs = input * kernel.pow(3);
-        let he = Initializer::KaimingNormal {
-            gain: std::f64::consts::SQRT_2,
-            fan_out_only: false,
-        };
-        let shape = [output, input, kernel, kernel, kernel];
+        let [d, h, w] = kernel;
+        let shape = [output, input, d, h, w];
         Self {
-            weight: he.init_with(shape, Some(inputs), None, device),
-            bias: zero_bias(output, device),
-            stride: [stride; 3],
-            padding: [padding; 3],
+            weight: initializer.init_with(shape, Some(input * d * h * w), None, device),
+            bias: Some(zero_bias(output, device)),
+            stride,
+            padding,
         }
     }
 
+    /// For a normalisation right behind, which cancels a bias anyway.
+    pub(crate) fn without_bias(mut self) -> Self {
+        self.bias = None;
+        self
+    }
+
     pub(crate) fn forward(&self, x: Tensor<5>) -> Tensor<5> {
-        let (weight, bias) = (self.weight.val(), self.bias.val());
+        let weight = self.weight.val();
+        let bias = match &self.bias {
+            Some(bias) => bias.val(),
+            None => Tensor::zeros([weight.dims()[0]], &x.device()),
+        };
         convolution(x, weight, bias, self.stride, self.padding)
     }
 }

@@ -1,21 +1,23 @@
 use burn::module::Module;
-use burn::tensor::activation::leaky_relu;
 use burn::tensor::module::adaptive_avg_pool3d;
 use burn::tensor::{Device, Tensor};
 
+use crate::LayerConfig;
 use crate::conv_block::ConvBlock;
-use crate::initialization::LEAKY_SLOPE;
+use crate::layers::{ActivationLayer, Layers};
 
 /// Two convolutions and a connection around them, the unit of nnU-Net's residual encoder (`BasicBlockD`; He et al., "Bag
 /// of tricks", CVPR 2019, model D).
 ///
 /// Where the block is strided, the connection averages; where it changes the number of channels, it has a 1×1×1
-/// convolution. What the convolutions add begins as zero.
+/// convolution. What the convolutions add begins as zero, where there is a normalisation. Only the first convolution has
+/// dropout.
 #[derive(Module, Debug)]
 pub(crate) struct ResidualBlock {
     first: ConvBlock,
     second: ConvBlock,
     projection: Option<ConvBlock>,
+    activation: ActivationLayer,
     #[module(skip)]
     stride: [usize; 3],
 }
@@ -26,27 +28,34 @@ impl ResidualBlock {
         channels: [usize; 2],
         kernel: [usize; 3],
         stride: [usize; 3],
+        layers: &LayerConfig,
         device: &Device,
     ) -> Self {
         let [input, output] = channels;
+        let block =
+            |channels, kernel, stride| ConvBlock::nnunet(channels, kernel, stride, layers, device);
+        let added = |layers: Layers| layers.without_dropout().without_activation();
         Self {
-            first: ConvBlock::new(channels, kernel, stride, device),
-            second: ConvBlock::new([output; 2], kernel, [1; 3], device).starting_at_zero(device),
-            projection: (input != output)
-                .then(|| ConvBlock::new(channels, [1; 3], [1; 3], device).without_bias()),
+            first: block(channels, kernel, stride),
+            second: block([output; 2], kernel, [1; 3])
+                .map_layers(|layers| added(layers).starting_at_zero(device)),
+            projection: (input != output).then(|| {
+                let projection = block(channels, [1; 3], [1; 3]);
+                projection.without_bias().map_layers(added)
+            }),
+            activation: ActivationLayer::new(output, layers.activation, device),
             stride,
         }
     }
 
     /// `[N, in, D, H, W]`, whose sizes the stride divides, to `[N, out, D/a, H/b, W/c]`.
     pub(crate) fn forward(&self, x: Tensor<5>) -> Tensor<5> {
-        let inner = self.first.forward(x.clone());
-        let inner = self.second.forward_without_activation(inner);
+        let inner = self.second.forward(self.first.forward(x.clone()));
         let around = match &self.projection {
-            Some(projection) => projection.forward_without_activation(self.average(x)),
+            Some(projection) => projection.forward(self.average(x)),
             None => self.average(x),
         };
-        leaky_relu(inner + around, LEAKY_SLOPE)
+        self.activation.forward(inner + around)
     }
 
     /// Means over blocks of the size of the stride.
@@ -73,11 +82,13 @@ impl ResidualStage {
         kernel: [usize; 3],
         stride: [usize; 3],
         count: usize,
+        layers: &LayerConfig,
         device: &Device,
     ) -> Self {
         let [_, output] = channels;
-        let first = ResidualBlock::new(channels, kernel, stride, device);
-        let rest = (1..count).map(|_| ResidualBlock::new([output; 2], kernel, [1; 3], device));
+        let block = |channels, stride| ResidualBlock::new(channels, kernel, stride, layers, device);
+        let first = block(channels, stride);
+        let rest = (1..count).map(|_| block([output; 2], [1; 3]));
         Self {
             blocks: std::iter::once(first).chain(rest).collect(),
         }

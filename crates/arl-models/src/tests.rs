@@ -2,8 +2,8 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Distribution, Gradients, Tensor};
 
 use crate::{
-    CicekUNetConfig, ModelError, NetworkConfig, Padding, SegmentationModel, StageConfig,
-    UNetConfig, VNetConfig, VNetVariant,
+    Activation, CicekUNetConfig, LayerConfig, ModelError, NetworkConfig, Normalization, Padding,
+    SegmentationModel, StageConfig, UNetConfig, VNetConfig, VNetVariant,
 };
 
 fn config(stages: &[(usize, [usize; 3], [usize; 3])]) -> UNetConfig {
@@ -275,6 +275,157 @@ fn the_first_unet_with_and_without_padding() {
     let logits = config.try_init(&device).unwrap().predict(images);
     assert_eq!(logits.dims(), [2, 3, 8, 16, 24]);
     assert!(config.check_patch([8, 12, 8]).is_err());
+}
+
+#[test]
+fn layers_of_every_kind_give_every_network_finite_logits_and_gradients() {
+    let device = Device::flex().autodiff();
+    let images = Tensor::random([2, 2, 16, 16, 32], Distribution::Default, &device);
+    let unet = config(&[(4, [3; 3], [1; 3]), (8, [3; 3], [2; 3])]);
+    let (vnet, cicek) = (VNetConfig::new(2, 3), CicekUNetConfig::new(2, 3));
+    for normalization in ["none", "instance", "batch", "group:2"] {
+        for activation in ["relu", "leaky-relu:0.2", "prelu"] {
+            let layers = LayerConfig {
+                normalization: normalization.parse().unwrap(),
+                activation: activation.parse().unwrap(),
+                dropout: 0.2,
+            };
+            for config in [
+                NetworkConfig::UNet(unet.clone().with_layers(layers)),
+                NetworkConfig::UNet(
+                    unet.clone()
+                        .with_residual_blocks(Some(vec![1, 2]))
+                        .with_layers(layers),
+                ),
+                NetworkConfig::VNet(vnet.clone().with_features(2).with_layers(layers)),
+                NetworkConfig::CicekUNet(cicek.clone().with_features(2).with_layers(layers)),
+            ] {
+                config.check_patch([16, 16, 32]).unwrap();
+                let network = config.try_init(&device).unwrap();
+                let logits = network.predict(images.clone());
+                assert_eq!(logits.dims(), [2, 3, 16, 16, 32]);
+                let loss = logits.powf_scalar(2.0).mean();
+                let value: f32 = loss.clone().into_scalar();
+                assert!(value.is_finite() && value > 0.0, "{value} for {config:?}");
+                let gradients = loss.backward();
+                let norm = gradient_norm(&network, &gradients);
+                assert!(norm.is_finite() && norm > 0.0, "{norm} for {config:?}");
+            }
+        }
+    }
+}
+
+fn gradient_norm<M: Module>(module: &M, gradients: &Gradients) -> f32 {
+    struct Sum<'a>(&'a Gradients, f32);
+    impl ModuleVisitor for Sum<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if let Some(gradient) = param.val().grad(self.0) {
+                self.1 += gradient.powi_scalar(2).sum().into_scalar::<f32>();
+            }
+        }
+    }
+    let mut sum = Sum(gradients, 0.0);
+    module.visit(&mut sum);
+    sum.1.sqrt()
+}
+
+#[test]
+fn layers_add_the_parameters_that_they_learn() {
+    let count = |normalization, activation| {
+        let layers = LayerConfig {
+            normalization,
+            activation,
+            dropout: 0.0,
+        };
+        let config = isotropic().with_layers(layers);
+        config.init(&Device::flex()).num_params()
+    };
+    // Two convolutions in each of the three stages down and of the two up.
+    let channels = 2 * (4 + 6 + 8) + 2 * (4 + 6);
+    let bare = count(Normalization::None, Activation::Relu);
+    let group = Normalization::Group { groups: 2 };
+    assert_eq!(count(group, Activation::Relu), bare + 2 * channels);
+    assert_eq!(count(group, Activation::PRelu), bare + 3 * channels);
+    // Batch normalisation also holds two running statistics, which nothing trains.
+    let batch = count(Normalization::Batch, Activation::Relu);
+    assert_eq!(batch, bare + 4 * channels);
+}
+
+#[test]
+fn dropout_drops_whole_channels_in_training_alone() {
+    let layers = LayerConfig {
+        normalization: Normalization::None,
+        activation: Activation::Relu,
+        dropout: 0.5,
+    };
+    let forward = |device: &Device| {
+        let layers = crate::layers::Layers::new(64, &layers, device);
+        let ones = Tensor::<5>::ones([2, 64, 2, 2, 2], device);
+        layers
+            .forward(ones)
+            .into_data()
+            .iter::<f32>()
+            .collect::<Vec<_>>()
+    };
+    let found = forward(&Device::flex().autodiff());
+    let channels: Vec<&[f32]> = found.chunks(8).collect();
+    for channel in &channels {
+        assert!(channel == &[0.0; 8] || channel == &[2.0; 8], "{channel:?}");
+    }
+    let kept = channels.iter().filter(|channel| channel[0] > 0.0).count();
+    // 128 fair coins: further off than this once in ten million times.
+    assert!((33..=95).contains(&kept), "{kept} of 128 kept");
+    assert_eq!(forward(&Device::flex()), vec![1.0; 2 * 64 * 8]);
+}
+
+#[test]
+fn layers_that_cannot_be_are_refused_with_their_numbers() {
+    let message = |change: fn(&mut LayerConfig)| {
+        let mut layers = LayerConfig::nnunet();
+        change(&mut layers);
+        let error = isotropic().with_layers(layers).validate().unwrap_err();
+        error.to_string()
+    };
+    let text = message(|layers| layers.normalization = Normalization::Group { groups: 4 });
+    assert!(
+        text.contains("4 groups does not divide 6 features"),
+        "{text}"
+    );
+    let text = message(|layers| layers.normalization = Normalization::Group { groups: 0 });
+    assert!(text.contains("0 groups"), "{text}");
+    let text = message(|layers| layers.dropout = 1.0);
+    assert!(text.contains("dropout is 1"), "{text}");
+    let text = message(|layers| layers.dropout = f64::NAN);
+    assert!(text.contains("dropout is NaN"), "{text}");
+    let text = message(|layers| layers.activation = Activation::LeakyRelu { slope: 1.0 });
+    assert!(text.contains("slope of the leaky ReLU is 1"), "{text}");
+    for word in ["Instance", "group", "group:", "group:-1", ""] {
+        let error = word.parse::<Normalization>().unwrap_err().to_string();
+        assert!(error.contains("known are none, instance"), "{error}");
+    }
+    for word in ["elu", "leaky-relu:x"] {
+        assert!(word.parse::<Activation>().is_err());
+    }
+    for text in ["none", "instance", "batch", "group:3"] {
+        let parsed: Normalization = text.parse().unwrap();
+        assert_eq!(parsed.to_string(), text);
+    }
+    for text in ["relu", "prelu", "leaky-relu:0.1"] {
+        let parsed: Activation = text.parse().unwrap();
+        assert_eq!(parsed.to_string(), text);
+    }
+}
+
+#[test]
+fn only_instance_normalisation_needs_two_voxels_at_the_deepest_stage() {
+    let batch = LayerConfig {
+        normalization: Normalization::Batch,
+        ..LayerConfig::nnunet()
+    };
+    isotropic().with_layers(batch).check_patch([4; 3]).unwrap();
+    let instance = VNetConfig::new(1, 2).with_layers(LayerConfig::nnunet());
+    assert!(instance.check_patch([16; 3]).is_err());
+    VNetConfig::new(1, 2).check_patch([16; 3]).unwrap();
 }
 
 #[test]

@@ -27,11 +27,11 @@ pub struct UNet {
 impl UNet {
     /// `config` is valid.
     pub(crate) fn new(config: UNetConfig, device: &Device) -> Self {
-        let stages = &config.stages;
+        let (stages, layers) = (&config.stages, &config.layers);
         let first = &stages[0];
         let stem = config.residual_blocks.as_ref().map(|_| {
             let channels = [config.in_channels, first.features];
-            ConvBlock::new(channels, first.kernel, config.stem_stride, device)
+            ConvBlock::nnunet(channels, first.kernel, config.stem_stride, layers, device)
         });
         let encoder = stages
             .iter()
@@ -47,12 +47,15 @@ impl UNet {
                     Some(blocks) => blocks[i],
                     None => config.convolutions_per_encoder_stage,
                 };
+                let kernel = stage.kernel;
                 if stem.is_some() {
-                    let stage = ResidualStage::new(channels, stage.kernel, stride, count, device);
-                    EncoderStage::Residual(stage)
+                    EncoderStage::Residual(ResidualStage::new(
+                        channels, kernel, stride, count, layers, device,
+                    ))
                 } else {
-                    let stage = ConvStage::new(channels, stage.kernel, stride, count, device);
-                    EncoderStage::Plain(stage)
+                    EncoderStage::Plain(ConvStage::new(
+                        channels, kernel, stride, count, layers, device,
+                    ))
                 }
             })
             .collect();
@@ -64,7 +67,14 @@ impl UNet {
                 let channels = [2 * features, features];
                 DecoderStage {
                     upsample: Upsample::new([coarse.features, features], coarse.stride, device),
-                    convolutions: ConvStage::new(channels, fine.kernel, [1; 3], count, device),
+                    convolutions: ConvStage::new(
+                        channels,
+                        fine.kernel,
+                        [1; 3],
+                        count,
+                        layers,
+                        device,
+                    ),
                 }
             })
             .collect();

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::check_divisors;
 use crate::initialization::draw_weights;
-use crate::{ModelError, UNet};
+use crate::{LayerConfig, ModelError, UNet};
 
 /// One resolution level of a network.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +54,9 @@ pub struct UNetConfig {
     /// Convolutions in each stage on the way up.
     #[config(default = 2)]
     pub convolutions_per_decoder_stage: usize,
+    /// What follows each convolution but the heads.
+    #[config(default = "LayerConfig::nnunet()")]
+    pub layers: LayerConfig,
 }
 
 impl UNetConfig {
@@ -84,6 +87,8 @@ impl UNetConfig {
         for (i, stage) in self.stages.iter().enumerate() {
             self.validate_stage(i, stage)?;
         }
+        let features = self.stages.iter().map(|stage| stage.features);
+        self.layers.validate(features)?;
         if let Some(blocks) = &self.residual_blocks {
             if blocks.len() != self.stages.len() {
                 return Err(ModelError::ResidualBlocks {
@@ -139,15 +144,12 @@ impl UNetConfig {
     ///
     /// # Errors
     /// If a size is not a multiple of [`patch_divisors`](Self::patch_divisors), or if the deepest stage would
-    /// be left with a single voxel.
+    /// be left with a single voxel that instance normalisation would turn into a constant.
     pub fn check_patch(&self, patch: [usize; 3]) -> Result<(), ModelError> {
         self.validate()?;
         let divisors = self.patch_divisors();
         check_divisors(patch, divisors)?;
-        if patch == divisors {
-            return Err(ModelError::PatchTooSmall { patch, divisors });
-        }
-        Ok(())
+        self.layers.check_deepest(patch, divisors)
     }
 
     /// Builds the network. Weights are drawn at first use; [`init_seeded`](Self::init_seeded) draws them now.

@@ -2,7 +2,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 
 use crate::convolution::upsampling_convolution;
-use crate::initialization::{he_normal, zero_bias};
+use crate::initialization::{he_leaky, zero_bias};
 
 /// A transposed convolution whose kernel equals its stride. With stride 1 it is a plain 1×1×1 convolution.
 #[derive(Module, Debug)]
@@ -20,7 +20,7 @@ impl Upsample {
         let [a, b, c] = stride;
         Self {
             // Each output voxel is a sum over `input` products, whatever the stride.
-            weight: he_normal().init_with([input, output, a, b, c], Some(input), None, device),
+            weight: he_leaky().init_with([input, output, a, b, c], Some(input), None, device),
             bias: zero_bias(output, device),
         }
     }

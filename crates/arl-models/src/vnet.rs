@@ -1,11 +1,13 @@
 use burn::module::Module;
-use burn::nn::{PRelu, PReluConfig};
 use burn::tensor::{Device, Tensor};
 
+use crate::conv_block::ConvBlock;
+use crate::initialization::he_relu;
+use crate::layers::{ActivationLayer, Layers};
 use crate::plain_convolution::Convolution;
 use crate::upsample::Upsample;
 use crate::vnet_config::{LEVELS, VNetVariant};
-use crate::{SegmentationModel, VNetConfig};
+use crate::{LayerConfig, Normalization, SegmentationModel, VNetConfig};
 
 /// V-Net (Milletari et al., 3DV 2016): stages of 5×5×5 convolutions with a residual connection each, 2×2×2 convolutions
 /// between them, PReLU with a slope per channel, no normalisation.
@@ -25,13 +27,24 @@ pub struct VNet {
 impl VNet {
     /// `config` is valid.
     pub(crate) fn new(config: VNetConfig, device: &Device) -> Self {
+        let layers = &config.layers;
         let features: [usize; LEVELS] = std::array::from_fn(|level| config.features << level);
         let down = features.iter().zip(config.variant.down()).enumerate();
         let down = down.map(|(level, (&features, count))| DownStage {
-            reduce: (level > 0).then(|| Activated::new([features / 2, features], 2, 2, 0, device)),
-            convolutions: match level {
-                0 => ResidualConvolutions::new([config.in_channels, features], count, device),
-                _ => ResidualConvolutions::new([features; 2], count, device),
+            reduce: (level > 0).then(|| {
+                let channels = [features / 2, features];
+                ConvBlock::new(
+                    Convolution::new(channels, [2; 3], [2; 3], [0; 3], he_relu(), device),
+                    Layers::new(features, layers, device),
+                )
+            }),
+            convolutions: {
+                let input = if level == 0 {
+                    config.in_channels
+                } else {
+                    features
+                };
+                ResidualConvolutions::new([input, features], count, layers, device)
             },
         });
         let up = config.variant.up().into_iter().enumerate();
@@ -43,21 +56,36 @@ impl VNet {
             };
             UpStage {
                 upsample: Upsample::new([below, features[level]], [2; 3], device),
-                activation: prelu(features[level], device),
-                convolutions: ResidualConvolutions::new([2 * features[level]; 2], count, device),
+                layers: Layers::new(features[level], layers, device),
+                convolutions: {
+                    let channels = [2 * features[level]; 2];
+                    ResidualConvolutions::new(channels, count, layers, device)
+                },
             }
         });
         let joined = 2 * features[0];
         let classes = config.num_classes;
+        let last = |input| {
+            let channels = [input, classes];
+            Convolution::new(channels, [1; 3], [1; 3], [0; 3], he_relu(), device)
+        };
         let head = match config.variant {
             VNetVariant::Paper => Head {
                 before: None,
-                last: Convolution::new([joined, classes], 1, 1, 0, device),
+                last: last(joined),
             },
-            VNetVariant::Prototxt => Head {
-                before: Some(Activated::new([joined, classes], 5, 1, 2, device)),
-                last: Convolution::new([classes; 2], 1, 1, 0, device),
-            },
+            VNetVariant::Prototxt => {
+                // Classes are no features to be dropped or normalised.
+                let layers = LayerConfig {
+                    normalization: Normalization::None,
+                    dropout: 0.0,
+                    ..*layers
+                };
+                Head {
+                    before: Some(same_size([joined, classes], &layers, device)),
+                    last: last(classes),
+                }
+            }
         };
         Self {
             down: down.collect(),
@@ -101,42 +129,20 @@ impl SegmentationModel for VNet {
     }
 }
 
-fn prelu(channels: usize, device: &Device) -> PRelu {
-    PReluConfig::new()
-        .with_num_parameters(channels)
-        .init(device)
+/// A 5×5×5 convolution and what follows it.
+fn same_size(channels: [usize; 2], layers: &LayerConfig, device: &Device) -> ConvBlock {
+    ConvBlock::new(
+        Convolution::new(channels, [5; 3], [1; 3], [2; 3], he_relu(), device),
+        Layers::new(channels[1], layers, device),
+    )
 }
 
-/// A convolution and its PReLU.
-#[derive(Module, Debug)]
-struct Activated {
-    convolution: Convolution,
-    activation: PRelu,
-}
-
-impl Activated {
-    fn new(
-        channels: [usize; 2],
-        kernel: usize,
-        stride: usize,
-        padding: usize,
-        device: &Device,
-    ) -> Self {
-        Self {
-            convolution: Convolution::new(channels, kernel, stride, padding, device),
-            activation: prelu(channels[1], device),
-        }
-    }
-
-    fn forward(&self, x: Tensor<5>) -> Tensor<5> {
-        self.activation.forward(self.convolution.forward(x))
-    }
-}
-
-/// 5×5×5 convolutions whose input is added before the last PReLU.
+/// 5×5×5 convolutions whose input is added before the last activation.
 #[derive(Module, Debug)]
 struct ResidualConvolutions {
-    convolutions: Vec<Activated>,
+    /// The last one without its activation.
+    blocks: Vec<ConvBlock>,
+    activation: ActivationLayer,
     /// How often the input is repeated to have as many channels as the result: the finest stage adds the image to each
     /// of its channels.
     #[module(skip)]
@@ -145,33 +151,34 @@ struct ResidualConvolutions {
 
 impl ResidualConvolutions {
     /// `channels` are `[in, out]`, and `in` divides `out`.
-    fn new(channels: [usize; 2], count: usize, device: &Device) -> Self {
+    fn new(channels: [usize; 2], count: usize, layers: &LayerConfig, device: &Device) -> Self {
         let [input, output] = channels;
-        let convolution = |i| {
+        let block = |i| {
             let input = if i == 0 { input } else { output };
-            Activated::new([input, output], 5, 1, 2, device)
+            let block = same_size([input, output], layers, device);
+            match i + 1 == count {
+                true => block.map_layers(Layers::without_activation),
+                false => block,
+            }
         };
         Self {
-            convolutions: (0..count).map(convolution).collect(),
+            blocks: (0..count).map(block).collect(),
+            activation: ActivationLayer::new(output, layers.activation, device),
             copies: output / input,
         }
     }
 
     fn forward(&self, x: Tensor<5>) -> Tensor<5> {
-        let Some((last, before)) = self.convolutions.split_last() else {
-            return x;
-        };
-        let inner = before.iter().fold(x.clone(), |x, one| one.forward(x));
-        let inner = last.convolution.forward(inner);
-        last.activation
-            .forward(inner + x.repeat_dim(1, self.copies))
+        let around = x.clone().repeat_dim(1, self.copies);
+        let inner = self.blocks.iter().fold(x, |x, block| block.forward(x));
+        self.activation.forward(inner + around)
     }
 }
 
 /// One resolution on the way down.
 #[derive(Module, Debug)]
 struct DownStage {
-    reduce: Option<Activated>,
+    reduce: Option<ConvBlock>,
     convolutions: ResidualConvolutions,
 }
 
@@ -189,13 +196,13 @@ impl DownStage {
 #[derive(Module, Debug)]
 struct UpStage {
     upsample: Upsample,
-    activation: PRelu,
+    layers: Layers,
     convolutions: ResidualConvolutions,
 }
 
 impl UpStage {
     fn forward(&self, coarse: Tensor<5>, skip: Tensor<5>) -> Tensor<5> {
-        let x = self.activation.forward(self.upsample.forward(coarse));
+        let x = self.layers.forward(self.upsample.forward(coarse));
         self.convolutions.forward(Tensor::cat(vec![x, skip], 1))
     }
 }
@@ -203,7 +210,7 @@ impl UpStage {
 /// From the finest features to the classes.
 #[derive(Module, Debug)]
 struct Head {
-    before: Option<Activated>,
+    before: Option<ConvBlock>,
     last: Convolution,
 }
 

@@ -3,7 +3,7 @@ use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use crate::initialization::draw_weights;
-use crate::{ModelError, VNet};
+use crate::{LayerConfig, ModelError, VNet};
 
 /// Resolutions of a V-Net.
 pub(crate) const LEVELS: usize = 5;
@@ -53,6 +53,9 @@ pub struct VNetConfig {
     /// Channels of the finest level; each coarser one has twice as many. The published networks have 16.
     #[config(default = 16)]
     pub features: usize,
+    /// What follows each convolution but the last ones, which make the classes.
+    #[config(default = "LayerConfig::vnet()")]
+    pub layers: LayerConfig,
 }
 
 impl VNetConfig {
@@ -76,7 +79,7 @@ impl VNetConfig {
                 features: self.features,
             });
         }
-        Ok(())
+        self.layers.validate([self.features])
     }
 
     /// `[D, H, W]`: of which each size of a patch must be a multiple.
@@ -87,10 +90,12 @@ impl VNetConfig {
     /// Whether images of `patch` voxels `[D, H, W]` go through the network.
     ///
     /// # Errors
-    /// If a size is not a multiple of 16.
+    /// If a size is not a multiple of 16, or 16³ voxels are too few for instance normalisation.
     pub fn check_patch(&self, patch: [usize; 3]) -> Result<(), ModelError> {
         self.validate()?;
-        crate::error::check_divisors(patch, self.patch_divisors())
+        let divisors = self.patch_divisors();
+        crate::error::check_divisors(patch, divisors)?;
+        self.layers.check_deepest(patch, divisors)
     }
 
     /// Builds the network. Weights are drawn at first use; [`init_seeded`](Self::init_seeded) draws them now.
