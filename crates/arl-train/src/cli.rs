@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::bytes;
 use crate::commands::evaluate::Tolerances;
 use crate::config::{DeviceChoice, ModelChoice};
+use crate::layers::LayerChoices;
 use crate::planning::Planning;
 use arl_data::cache::CacheDtype;
 use arl_data::metrics::Metric;
@@ -233,6 +234,9 @@ pub struct TrainArguments {
     /// The network [default: unet]
     #[arg(long)]
     pub model: Option<ModelChoice>,
+    /// What follows its convolutions.
+    #[command(flatten)]
+    pub layers: LayerChoices,
     /// What the data should not decide.
     #[command(flatten)]
     pub planning: Planning,
@@ -246,7 +250,8 @@ pub struct TrainArguments {
     /// Number format of cached intensities: f32, or f16, which halves the files and rounds by at most 0.05 % [default: f32]
     #[arg(long, value_name = "FORMAT")]
     pub cache_dtype: Option<CacheDtype>,
-    /// Read defaults from this file; every run saves its own as config.json
+    /// Read defaults from this file; every run saves its own as config.json. Label remapping, --ignore-geometry and --cache
+    /// are read from it only for the same dataset
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Go on with the run in --out, from its last complete checkpoint

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::budget::Length;
 use crate::cli::TrainArguments;
+use crate::layers::LayerChoices;
 use crate::planning::Planning;
 
 /// Bytes for batches that are made ahead, unless told otherwise.
@@ -137,6 +138,9 @@ pub struct TrainConfig {
     /// The network.
     #[serde(default)]
     pub model: ModelChoice,
+    /// The layers behind its convolutions.
+    #[serde(default)]
+    pub layers: LayerChoices,
     /// The loss.
     pub loss: LossKind,
     /// Edge of the loss's regions in voxels.
@@ -176,17 +180,18 @@ pub struct TrainConfig {
     pub loader_memory: u64,
 }
 
-/// What a config file given with `--config` may hold: any part of [`TrainConfig`].
+/// What a config file given with `--config` may hold: any part of [`TrainConfig`]. A file that names another dataset keeps
+/// its cache and how it was read to itself.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct PartialConfig {
     #[serde(rename = "version")]
     _version: Option<String>,
-    #[serde(rename = "dataset")]
-    _dataset: Option<PathBuf>,
+    dataset: Option<PathBuf>,
     remap_labels: Option<LabelRemap>,
     ignore_geometry: Option<bool>,
     model: Option<ModelChoice>,
+    layers: LayerChoices,
     loss: Option<LossKind>,
     region_size: Option<usize>,
     region_reduction: Option<RegionReduction>,
@@ -208,10 +213,27 @@ struct PartialConfig {
 
 impl PartialConfig {
     fn of(arguments: &TrainArguments) -> anyhow::Result<Self> {
-        match &arguments.config {
-            Some(path) => read_json(path).context("--config"),
-            None => Ok(Self::default()),
+        let Some(path) = &arguments.config else {
+            return Ok(Self::default());
+        };
+        let mut file: Self = read_json(path).context("--config")?;
+        if file
+            .dataset
+            .take()
+            .is_some_and(|other| !same_place(&other, &arguments.dataset))
+        {
+            // What another run found out about its own dataset means nothing for this one.
+            (file.remap_labels, file.ignore_geometry, file.cache) = (None, None, None);
         }
+        Ok(file)
+    }
+}
+
+/// Whether both paths lead to the same file or directory.
+fn same_place(one: &Path, other: &Path) -> bool {
+    match (one.canonicalize(), other.canonicalize()) {
+        (Ok(one), Ok(other)) => one == other,
+        _ => one == other,
     }
 }
 
@@ -253,6 +275,7 @@ impl TrainConfig {
             remap_labels: reading.remap_labels,
             ignore_geometry: reading.ignore_geometry,
             model: arguments.model.or(file.model).unwrap_or_default(),
+            layers: arguments.layers.or(&file.layers),
             loss,
             region_size: arguments.region_size.or(file.region_size).unwrap_or(16),
             region_reduction: match &arguments.region_reduction {

@@ -9,6 +9,7 @@ mod commands;
 mod config;
 mod device;
 mod faults;
+mod layers;
 mod monitor;
 mod network;
 mod overlay;

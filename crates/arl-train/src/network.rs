@@ -4,8 +4,8 @@ use anyhow::Context;
 use arl_data::plan::{Architecture, Plan};
 use arl_loss::{DeepSupervision, Target};
 use arl_models::{
-    CicekUNetConfig, Network, NetworkConfig, SegmentationModel, StageConfig, UNetConfig,
-    VNetConfig, VNetVariant,
+    CicekUNetConfig, LayerConfig, Network, NetworkConfig, SegmentationModel, StageConfig,
+    UNetConfig, VNetConfig, VNetVariant,
 };
 use burn::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
 use burn::module::{Module, ModuleVisitor, Param};
@@ -13,7 +13,7 @@ use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::{ExecutionError, Int, Tensor};
 use burn::train::{InferenceStep, ItemLazy, TrainOutput, TrainStep};
 
-use crate::config::ModelChoice;
+use crate::config::{ModelChoice, TrainConfig};
 
 /// Gradients of all parameters together are scaled down to this norm, as in nnU-Net.
 const GRADIENT_NORM: f64 = 12.0;
@@ -106,19 +106,27 @@ impl Segmenter {
     }
 }
 
-/// The network of a run, for the channels, outputs and patch of its plan.
+/// The network of a run, for the channels, outputs and patch of its plan, with the layers that were chosen.
 ///
 /// # Errors
 /// When there is no such network, or the plan's patch does not go through it.
-pub fn network_config(plan: &Plan, model: ModelChoice) -> anyhow::Result<NetworkConfig> {
+pub fn network_config(plan: &Plan, chosen: &TrainConfig) -> anyhow::Result<NetworkConfig> {
     let (channels, outputs) = (plan.channel_names.len(), plan.outputs());
-    let vnet = VNetConfig::new(channels, outputs);
-    let config = match model {
-        ModelChoice::Unet => NetworkConfig::UNet(planned_unet(plan)?),
+    let layers = |own| chosen.layers.applied_to(own);
+    let vnet = VNetConfig::new(channels, outputs).with_layers(layers(LayerConfig::vnet()));
+    let config = match chosen.model {
+        ModelChoice::Unet => {
+            let unet = planned_unet(plan)?;
+            NetworkConfig::UNet(unet.with_layers(layers(LayerConfig::nnunet())))
+        }
         ModelChoice::Vnet => NetworkConfig::VNet(vnet),
         ModelChoice::VnetPrototxt => NetworkConfig::VNet(vnet.with_variant(VNetVariant::Prototxt)),
-        ModelChoice::CicekUnet => NetworkConfig::CicekUNet(CicekUNetConfig::new(channels, outputs)),
+        ModelChoice::CicekUnet => {
+            let unet = CicekUNetConfig::new(channels, outputs);
+            NetworkConfig::CicekUNet(unet.with_layers(layers(LayerConfig::cicek_unet())))
+        }
     };
+    config.validate().context("the network")?;
     config
         .check_patch(plan.patch_size)
         .context("the plan's patch (--patch chooses another)")?;

@@ -54,7 +54,7 @@ pub fn train(
     device: &Device,
     resume: Option<Manifest>,
 ) -> anyhow::Result<()> {
-    let network = network_config(plan, config.model)?;
+    let network = network_config(plan, config)?;
     // Parameters drawn on a device without gradients would not ask for any later.
     let training_device = device.clone().autodiff();
     let network = network.init_seeded(&training_device, config.seed)?;

@@ -244,6 +244,71 @@ fn a_plan_follows_its_options_and_a_wrong_one_is_refused() {
 }
 
 #[test]
+fn every_network_trains_with_chosen_layers_and_predicts() {
+    let directory = tempfile::tempdir().unwrap();
+    let dataset = cohort(directory.path());
+    let (cache, images) = (directory.path().join("cache"), dataset.join("imagesTs"));
+    let cpu = ["--device", "cpu"];
+    let coarse = ["--spacing", "8,8,8", "--patch", "16,16,32"];
+    let words = ["preprocess", text(&dataset), "--out", text(&cache)];
+    assert_success(&arl(&[&words[..], &coarse, &cpu].concat()));
+    let short = ["--epochs", "1", "--steps-per-epoch", "1"];
+    for (model, normalization, activation) in [
+        ("unet", "group:2", "relu"),
+        ("vnet", "none", "leaky-relu:0.2"),
+        ("vnet-prototxt", "instance", "prelu"),
+        ("cicek-unet", "batch", "prelu"),
+    ] {
+        let (run, out) = (
+            directory.path().join(model),
+            directory.path().join(format!("{model}-predictions")),
+        );
+        let words = ["train", text(&dataset), "--out", text(&run)];
+        let chosen = [
+            "--model",
+            model,
+            "--normalization",
+            normalization,
+            "--activation",
+            activation,
+            "--dropout",
+            "0.1",
+        ];
+        let from = ["--cache", text(&cache)];
+        assert_success(&arl(&[&words[..], &chosen, &from, &short, &cpu].concat()));
+        let words = ["predict", text(&run), text(&images), "--out", text(&out)];
+        assert_success(&arl(&[&words[..], &cpu].concat()));
+        assert_eq!(fs::read_dir(&out).unwrap().count(), 1);
+        let config = fs::read_to_string(run.join("config.json")).unwrap();
+        let config: serde_json::Value = serde_json::from_str(&config).unwrap();
+        assert_eq!(config["layers"]["dropout"], 0.1);
+    }
+
+    // A configuration is a file to start from, but the cache in it belongs to its own dataset.
+    let (other, run) = (directory.path().join("other"), directory.path().join("run"));
+    fs::create_dir(&other).unwrap();
+    let other = cohort(&other);
+    let config = directory.path().join("cicek-unet").join("config.json");
+    let words = ["train", text(&other), "--out", text(&run)];
+    let from = ["--config", text(&config), "--model", "unet"];
+    assert_success(&arl(&[&words[..], &from, &cpu].concat()));
+    let saved = fs::read_to_string(run.join("config.json")).unwrap();
+    let saved: serde_json::Value = serde_json::from_str(&saved).unwrap();
+    assert_eq!(saved["cache"], serde_json::Value::Null);
+    assert_eq!(saved["layers"]["normalization"], "batch");
+
+    let wrong = arl(&[&words[..], &["--normalization", "layer"]].concat());
+    assert_eq!(wrong.status.code(), Some(2));
+    let message = String::from_utf8_lossy(&wrong.stderr);
+    assert!(message.contains("group:8"), "{message}");
+    let run = directory.path().join("refused");
+    let words = ["train", text(&dataset), "--out", text(&run)];
+    let wrong = arl(&[&words[..], &["--normalization", "group:7"], &cpu].concat());
+    assert_one_line(&wrong, &["7 groups", "features"]);
+    assert!(!run.exists());
+}
+
+#[test]
 fn a_killed_training_goes_on_from_its_last_checkpoint() {
     let directory = tempfile::tempdir().unwrap();
     let dataset = cohort(directory.path());

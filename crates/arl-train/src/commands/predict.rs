@@ -46,7 +46,7 @@ pub fn run(arguments: &PredictArguments) -> anyhow::Result<ExitCode> {
         )
     })?;
     let loss = DeepSupervision::new(&config.loss_config(&plan)?);
-    let network = network_config(&plan, config.model)?.try_init(&device)?;
+    let network = network_config(&plan, &config)?.try_init(&device)?;
     let path = model_path(&run.checkpoints(), checkpoint.epoch);
     let record =
         ModuleRecord::load(&path).map_err(|e| anyhow::anyhow!("{}: {e}", path.display()))?;

@@ -14,6 +14,7 @@ use super::{plan, preprocess};
 use crate::checkpoints::last_complete;
 use crate::cli::{ReadingArguments, TrainArguments};
 use crate::config::{Augment, TrainConfig, first_choices, write_json};
+use crate::layers::LayerChoices;
 use crate::network::network_config;
 use crate::planning::Planning;
 use crate::run::Run;
@@ -95,7 +96,7 @@ fn start(arguments: &TrainArguments) -> anyhow::Result<()> {
         check_name(&plan, dataset, &prepared.plan)?;
     }
     config.loss_config(&plan)?;
-    network_config(&plan, config.model)?;
+    network_config(&plan, &config)?;
     let transforms = config.augment.transforms(&plan);
     transforms
         .validate_for(plan.patch_size, plan.target_spacing)
@@ -135,6 +136,7 @@ fn resume(arguments: &TrainArguments) -> anyhow::Result<()> {
         || arguments.empty_regions.is_some()
         || arguments.fold.is_some()
         || arguments.model.is_some()
+        || arguments.layers != LayerChoices::default()
         || arguments.plan.is_some()
         || arguments.planning != Planning::default()
         || arguments.config.is_some()
