@@ -148,7 +148,7 @@ impl<T: Copy> Channels<T> {
                 "crop the volume or use a machine with more memory",
             )
         })?;
-        prefer_huge_pages(data.spare_capacity_mut());
+        prefer_huge_pages(data);
         Ok(())
     }
 }
