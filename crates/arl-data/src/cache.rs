@@ -16,7 +16,6 @@
 //! | blosc2 | 54 | 17 | 58 |
 //! | memory map | 226 | 7 | 45 |
 
-mod budget;
 mod build;
 mod case;
 mod chunk;
@@ -30,7 +29,7 @@ pub(crate) mod testing;
 mod tests;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
 
@@ -38,9 +37,10 @@ pub use case::CachedCase;
 pub use dtype::CacheDtype;
 
 use crate::dataset::Dataset;
+use crate::in_parallel::in_parallel;
+use crate::memory_budget::{DEFAULT_MEMORY, MemoryBudget};
 use crate::plan::Plan;
 use crate::{DataError, Result};
-use budget::MemoryBudget;
 use build::Target;
 use lock::DirectoryLock;
 
@@ -58,7 +58,7 @@ impl Default for CacheOptions {
     fn default() -> Self {
         Self {
             dtype: CacheDtype::default(),
-            memory: 4 << 30,
+            memory: DEFAULT_MEMORY,
         }
     }
 }
@@ -148,49 +148,19 @@ fn build_missing(
         on_case(present, total);
     }
     let budget = MemoryBudget::new(options.memory);
-    let (next, done, failed) = (
-        AtomicUsize::new(0),
-        AtomicUsize::new(present),
-        AtomicBool::new(false),
-    );
-    // Threads of our own rather than rayon's: a rayon worker that waits inside of one case may begin another,
-    // and then more cases than meant are in memory at once.
-    let work = || {
-        let mut finished = Vec::new();
-        while !failed.load(Ordering::Relaxed) {
-            let Some(&index) = missing.get(next.fetch_add(1, Ordering::Relaxed)) else {
-                break;
-            };
-            let target = &targets[index];
-            // Another process may have made it while this one waited for the lock.
-            let cached = match target.open_again() {
-                Some(cached) => Ok(cached),
-                None => target.build(dataset, plan, options, &budget),
-            };
-            let cached = cached.inspect_err(|_| failed.store(true, Ordering::Relaxed))?;
-            finished.push((index, cached));
-            on_case(done.fetch_add(1, Ordering::Relaxed) + 1, total);
-        }
-        Ok(finished)
-    };
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let results: Vec<Result<Vec<_>>> = std::thread::scope(|scope| {
-        let handles: Vec<_> = (0..threads.min(missing.len()))
-            .map(|_| scope.spawn(work))
-            .collect();
-        handles
-            .into_iter()
-            .map(|handle| {
-                handle
-                    .join()
-                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            })
-            .collect()
-    });
-    for finished in results {
-        for (index, case) in finished? {
-            cases[index] = Some(case);
-        }
+    let done = AtomicUsize::new(present);
+    let built = in_parallel(missing.len(), |at| {
+        let target = &targets[missing[at]];
+        // Another process may have made it while this one waited for the lock.
+        let cached = match target.open_again() {
+            Some(cached) => cached,
+            None => target.build(dataset, plan, options, &budget)?,
+        };
+        on_case(done.fetch_add(1, Ordering::Relaxed) + 1, total);
+        Ok(cached)
+    })?;
+    for (index, case) in missing.into_iter().zip(built) {
+        cases[index] = Some(case);
     }
     Ok(())
 }

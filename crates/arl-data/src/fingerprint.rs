@@ -13,6 +13,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::dataset::{Case, Dataset};
 use crate::error::Result;
+use crate::formats::read_header;
+use crate::in_parallel::in_parallel;
+use crate::memory_budget::{DEFAULT_MEMORY, MemoryBudget, as_read};
 use crate::orientation::axis_codes;
 use crate::preprocess::nonzero_box;
 use crate::statistics::{between, median};
@@ -21,8 +24,6 @@ use crate::volume::Volume;
 /// Foreground voxels kept per channel for the intensity statistics, over all cases: 40 MB, and 80 MB more for sorting.
 const KEPT_VOXELS: usize = 10_000_000;
 const SEED: u64 = 1234;
-/// Cases read at the same time, as in nnU-Net: each is in memory whole.
-const CASES_AT_ONCE: usize = 8;
 
 /// Sizes and intensities of the training cases.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -73,27 +74,36 @@ pub struct Intensities {
 }
 
 impl Fingerprint {
-    /// Reads every training case. `on_case` hears `(done, total)`.
+    /// Reads every training case, as many at a time as fit into `memory` bytes, but at least one. `on_case` hears
+    /// `(done, total)`.
     ///
     /// # Errors
     /// At the first case that can't be read or breaks a rule of the dataset.
-    pub fn extract(dataset: &Dataset, on_case: &(dyn Fn(usize, usize) + Sync)) -> Result<Self> {
+    pub fn extract_within(
+        memory: u64,
+        dataset: &Dataset,
+        on_case: &(dyn Fn(usize, usize) + Sync),
+    ) -> Result<Self> {
         let total = dataset.training.len();
         let kept = (KEPT_VOXELS / total.max(1)).max(1);
         let done = AtomicUsize::new(0);
-        let read = |(index, case): (usize, &Case)| -> Result<Description> {
+        let budget = MemoryBudget::new(memory);
+        let descriptions = in_parallel(total, |index| {
+            let case = &dataset.training[index];
+            // What is wrong with the header is told when the case is read.
+            let header = case.images.first().map(|first| read_header(first));
+            let voxels = header
+                .and_then(Result::ok)
+                .map_or(0, |h| h.geometry.voxels());
+            let share = budget.take(as_read(voxels as u64, case.images.len()));
             let (images, labels) = dataset.read_case(case)?;
             let seed = SEED.wrapping_add(index as u64);
             let description = describe(case, dataset, &images, &labels, kept, seed);
+            drop((images, labels));
+            drop(share);
             on_case(done.fetch_add(1, Ordering::Relaxed) + 1, total);
             Ok(description)
-        };
-        let mut descriptions = Vec::with_capacity(total);
-        let indexed: Vec<(usize, &Case)> = dataset.training.iter().enumerate().collect();
-        for chunk in indexed.chunks(CASES_AT_ONCE) {
-            let described = chunk.par_iter().copied().map(read);
-            descriptions.extend(described.collect::<Result<Vec<_>>>()?);
-        }
+        })?;
         let intensities = (0..dataset.channel_names.len())
             .map(|channel| {
                 let samples = descriptions
@@ -116,6 +126,14 @@ impl Fingerprint {
             left_right_axis,
             orientation,
         })
+    }
+
+    /// Reads every training case, within 4 GiB: see [`extract_within`](Self::extract_within).
+    ///
+    /// # Errors
+    /// As [`extract_within`](Self::extract_within).
+    pub fn extract(dataset: &Dataset, on_case: &(dyn Fn(usize, usize) + Sync)) -> Result<Self> {
+        Self::extract_within(DEFAULT_MEMORY, dataset, on_case)
     }
 
     /// The share of the voxels that is left after cropping to what is not zero: the median of the cases, 0 to 1.

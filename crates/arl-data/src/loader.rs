@@ -16,15 +16,22 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde::{Deserialize, Serialize};
 
-use crate::augment::{Augmentation, PatchSource};
+use crate::augment::{Augmentation, OUTSIDE_OF_BODY, PatchSource, clear_outside};
 use crate::cache::{Cache, CachedCase};
 use crate::sampler::PatchSampler;
 use crate::{DataError, Result};
 pub use batch::Batch;
 pub use workers::EpochIter;
 
-/// The label of voxels outside of the volume: background, as in nnU-Net.
-const OUTSIDE: u16 = 0;
+/// The label of voxels outside of the volume, for patches of which these channels are normalised within the body.
+fn outside(masked_channels: &[usize]) -> u16 {
+    // Background, as in nnU-Net.
+    if masked_channels.is_empty() {
+        0
+    } else {
+        OUTSIDE_OF_BODY
+    }
+}
 
 /// What a loader makes, and with how many threads.
 #[derive(Clone, Debug)]
@@ -39,6 +46,10 @@ pub struct LoaderConfig {
     pub foreground_fraction: f64,
     /// What is done to each patch.
     pub augment: Augmentation,
+    /// Channels that are normalised within the body, which [`Plan::masked_channels`] knows: outside of it they are 0.
+    ///
+    /// [`Plan::masked_channels`]: crate::plan::Plan::masked_channels
+    pub masked_channels: Vec<usize>,
     /// Distance between the cases' voxels along `[D, H, W]` in mm.
     pub spacing: [f64; 3],
     /// Seed of everything random here.
@@ -213,13 +224,18 @@ impl Source {
                     .sampler
                     .forces_foreground(index, config.batch_size, &mut rng);
                 let start = self.sampler.start(case, foreground, &mut rng)?;
-                let (image, labels) = config.augment.patch(
-                    &Patches(case),
+                let source = Patches {
+                    case,
+                    outside: outside(&config.masked_channels),
+                };
+                let (mut image, mut labels) = config.augment.patch(
+                    &source,
                     start,
                     config.patch_size,
                     config.spacing,
                     &mut rng,
                 )?;
+                clear_outside(&mut image, &mut labels, &config.masked_channels);
                 batch.push(&case.id, &image, &labels)
             });
             if let Err(error) = pushed {
@@ -231,21 +247,26 @@ impl Source {
 }
 
 /// A case as augmentation reads it.
-struct Patches<'a>(&'a CachedCase);
+struct Patches<'a> {
+    case: &'a CachedCase,
+    /// The label of voxels outside of the volume.
+    outside: u16,
+}
 
 impl PatchSource for Patches<'_> {
     fn channels(&self) -> usize {
-        self.0.channels
+        self.case.channels
     }
 
     fn read(&self, start: [i64; 3], size: [usize; 3]) -> Result<(Array4<f32>, Array3<u16>)> {
-        self.0.read_patch(start, size, OUTSIDE)
+        self.case.read_patch(start, size, self.outside)
     }
 }
 
 /// A fixed list of `count` unaugmented patches, one per batch, for following a training run.
 ///
-/// The cases take turns; each patch is centred on foreground where its case has some.
+/// The cases take turns; each patch is centred on foreground where its case has some. `masked_channels` are those of
+/// [`LoaderConfig::masked_channels`].
 ///
 /// # Errors
 /// No case, an index past the end, cases that differ in their number of channels, an empty patch.
@@ -255,6 +276,7 @@ pub fn validation_patches(
     patch_size: [usize; 3],
     count: usize,
     seed: u64,
+    masked_channels: &[usize],
 ) -> Result<Vec<Batch>> {
     check_cases(cache, cases, patch_size)?;
     let sampler = PatchSampler {
@@ -267,7 +289,9 @@ pub fn validation_patches(
             let mut rng = sample_rng([seed, u64::MAX, patch as u64, 0]);
             let case = &cache.cases()[cases[patch % cases.len()]];
             let start = sampler.start(case, true, &mut rng)?;
-            let (image, labels) = case.read_patch(start, patch_size, OUTSIDE)?;
+            let (mut image, mut labels) =
+                case.read_patch(start, patch_size, outside(masked_channels))?;
+            clear_outside(&mut image, &mut labels, masked_channels);
             let mut batch = Batch::with_capacity(1, case.channels, patch_size);
             batch.push(&case.id, &image, &labels)?;
             Ok(batch)

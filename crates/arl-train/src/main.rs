@@ -29,7 +29,6 @@ use clap::Parser;
 use cli::{Cli, Command};
 
 fn main() -> ExitCode {
-    allocator::keep_memory();
     let cli = Cli::parse();
     faults::keep_quiet();
     tracing_subscriber::fmt()

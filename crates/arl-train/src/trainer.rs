@@ -17,6 +17,7 @@ use burn::train::{
     EarlyStoppingStrategy, ExecutionStrategy, Learner, SupervisedTraining, TrainingStrategy,
 };
 
+use crate::allocator;
 use crate::budget::Budget;
 use crate::checkpoints::{Checkpoints, Manifest};
 use crate::config::TrainConfig;
@@ -92,6 +93,7 @@ pub fn train(
         plan.patch_size,
         VALIDATION_PATCHES,
         config.seed,
+        &plan.masked_channels(),
     )?;
     let loader = Arc::new(loader);
     let waited = loader.clone();
@@ -134,7 +136,9 @@ pub fn train(
         .with_epsilon(1e-8)
         .init();
     let schedule = PolynomialSchedule::new(config.learning_rate, budget);
+    let kept = allocator::keep_memory();
     let result = training.launch(Learner::new(segmenter, optimizer, schedule));
+    drop(kept);
     if let Some(failure) = monitor.failure() {
         anyhow::bail!("{failure}");
     }
@@ -168,6 +172,7 @@ pub fn patches(
             steps_per_epoch: config.steps_per_epoch,
             foreground_fraction: plan.foreground_fraction,
             augment: config.augment.transforms(plan),
+            masked_channels: plan.masked_channels(),
             spacing: plan.target_spacing,
             seed: config.seed,
             workers,

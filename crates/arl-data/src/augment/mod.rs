@@ -15,6 +15,7 @@ mod draw;
 mod error;
 mod intensity;
 mod math;
+mod outside;
 mod preset;
 mod source;
 mod spatial;
@@ -25,6 +26,7 @@ pub use intensity::{
     BiasField, Blur, Brightness, Contrast, Gamma, Ghosting, Gibbs, IntensityTransform,
     LowResolution, Noise, Spike,
 };
+pub use outside::{OUTSIDE_OF_BODY, clear_outside};
 pub use preset::Preset;
 pub use source::{InMemory, PatchSource};
 pub use spatial::{

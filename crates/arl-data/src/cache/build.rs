@@ -3,13 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-use super::budget::{MemoryBudget, estimate};
 use super::case::CachedCase;
 use super::file::{self, CaseWriter, ENDING, Header, Origin, Stamp};
 use super::locations::{Draw, VOXELS_PER_CLASS};
 use super::{CacheOptions, dtype::CacheDtype, sampled_labels};
 use crate::dataset::{Case, Dataset};
 use crate::formats::{files_of, read_header};
+use crate::memory_budget::{MemoryBudget, estimate};
 use crate::plan::Plan;
 use crate::preprocess::Prepared;
 use crate::resample::Resampler;
@@ -115,7 +115,11 @@ impl<'a> Target<'a> {
             origin: self.origin.clone(),
             channels: channels.len(),
             shape: labels.shape(),
-            label_bytes: if largest < Some(256) { 1 } else { 2 },
+            label_bytes: if largest < Some(256) && !plan.use_mask_for_norm {
+                1
+            } else {
+                2
+            },
             locations_per_class: Vec::new(),
         };
         let seed = u64::from(crc32fast::hash(self.case.id.as_bytes()));

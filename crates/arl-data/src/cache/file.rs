@@ -30,7 +30,7 @@ use crate::files::Replacement;
 use crate::{DataError, Result};
 
 /// To be raised with every change of the format and of what preprocessing computes from the same plan.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 const MAGIC: &[u8; 8] = b"ARLCACHE";
 const ENTRY_BYTES: usize = 16;
 const TRAILER_BYTES: usize = 24;

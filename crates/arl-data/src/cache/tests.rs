@@ -419,3 +419,42 @@ fn patches_reach_out_of_the_volume() {
         }
     }
 }
+
+#[test]
+fn a_plan_with_a_mask_marks_the_background_outside_of_the_body() {
+    let root = tempfile::tempdir().unwrap();
+    let mut dataset = dataset(root.path());
+    dataset.training.truncate(1);
+    let case = &dataset.training[0];
+    let mut image = crate::formats::read_image(&case.images[0]).unwrap();
+    // Nothing but the corners of a box, so that cropping leaves empty voxels in it; a label lies on some of them.
+    image.data.slice_mut(s![1.., 1.., ..]).fill(0.0);
+    image.data[[5, 6, 7]] = 1.0;
+    write_image(&case.images[0], &image).unwrap();
+    let mut plan = plan();
+    plan.normalization = vec![ChannelNormalization::ZScore];
+    plan.use_mask_for_norm = true;
+    assert_eq!(plan.masked_channels(), [0]);
+    let cache = open(&root.path().join("cache"), &dataset, &plan);
+    let (voxels, labels) = cache.cases()[0].read_patch([0; 3], SHAPE, 9).unwrap();
+    let mut marked = 0;
+    for ((at, &label), &source) in labels.indexed_iter().zip(&image.data) {
+        let cube = (2..4).contains(&at.0) && (2..4).contains(&at.1) && (2..4).contains(&at.2);
+        let expected = match (cube, source == 0.0) {
+            (true, _) => 1,
+            (false, true) => crate::augment::OUTSIDE_OF_BODY,
+            (false, false) => 0,
+        };
+        assert_eq!(label, expected, "{at:?}");
+        if label == crate::augment::OUTSIDE_OF_BODY {
+            marked += 1;
+            assert_eq!(voxels[[0, at.0, at.1, at.2]], 0.0);
+        }
+    }
+    assert_eq!(marked, 5 * 6 * 8 - 1 - 8);
+    assert_eq!(cache.cases()[0].locations(1).unwrap().len(), 8);
+
+    plan.classes[1].value = crate::augment::OUTSIDE_OF_BODY;
+    let error = plan.validate().unwrap_err();
+    assert!(error.contains("65535"), "{error}");
+}

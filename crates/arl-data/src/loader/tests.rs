@@ -28,6 +28,7 @@ fn config(workers: usize) -> LoaderConfig {
         steps_per_epoch: 20,
         foreground_fraction: 0.33,
         augment: Preset::Nnunet.augmentation([8; 3], &[0, 1, 2]),
+        masked_channels: Vec::new(),
         spacing: [1.0; 3],
         seed: 42,
         workers,
@@ -300,7 +301,7 @@ fn wrong_requests_are_errors() {
 #[test]
 fn validation_patches_are_fixed_and_centred_on_foreground() {
     let (_directory, cache) = cache();
-    let patches = |seed| validation_patches(&cache, &[2, 0], [8; 3], 10, seed).unwrap();
+    let patches = |seed| validation_patches(&cache, &[2, 0], [8; 3], 10, seed, &[]).unwrap();
     let first = patches(1);
     assert_eq!(first, patches(1));
     assert_ne!(first, patches(2));
@@ -314,4 +315,53 @@ fn validation_patches_are_fixed_and_centred_on_foreground() {
             "augmented"
         );
     }
+}
+
+#[test]
+fn what_is_outside_of_the_body_stays_zero_in_masked_channels() {
+    use crate::augment::{IntensityTransform, Noise};
+    let directory = tempfile::tempdir().unwrap();
+    let body = |[d, h, w]: [usize; 3]| match d > 3 && w > 3 {
+        true => u16::from(h > 6),
+        false => OUTSIDE_OF_BODY,
+    };
+    let cases = [TestCase::new("a", [12, 12, 12], body).with_channels(2)];
+    let cache = Arc::new(cache_of(directory.path(), &cases, 2));
+    let noise = Noise {
+        probability: 1.0,
+        ..Noise::default()
+    };
+    let mut augment = Preset::Nnunet.augmentation([8; 3], &[0, 1, 2]);
+    augment.intensity.push(IntensityTransform::Noise(noise));
+    let config = LoaderConfig {
+        augment,
+        masked_channels: vec![1],
+        ..config(0)
+    };
+    let loader = PatchLoader::new(cache.clone(), vec![0], config).unwrap();
+    let (mut outside, mut inside) = (0, 0);
+    for batch in loader.epoch(1) {
+        let batch = batch.unwrap();
+        assert!(batch.labels.iter().all(|label| [0, 1].contains(label)));
+        for patch in batch.images.chunks_exact(2 * 512) {
+            let (free, masked) = patch.split_at(512);
+            assert!(free.iter().all(|&value| value != 0.0), "noise everywhere");
+            outside += masked.iter().filter(|&&value| value == 0.0).count();
+            inside += masked.iter().filter(|&&value| value != 0.0).count();
+        }
+    }
+    // Some 40 % of the case is body, and patches reach out of it.
+    assert!(
+        outside > 2 * inside / 3 && inside > 1000,
+        "{outside} {inside}"
+    );
+    let patches = validation_patches(&cache, &[0], [8; 3], 10, 1, &[1]).unwrap();
+    for patch in &patches {
+        assert!(patch.labels.iter().all(|label| [0, 1].contains(label)));
+    }
+    let masked = |patch: &Batch| patch.images[512..].contains(&0.0);
+    assert!(
+        patches.iter().any(masked),
+        "a patch that reaches out of the body"
+    );
 }

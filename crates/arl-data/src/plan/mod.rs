@@ -198,6 +198,16 @@ impl Plan {
         Ok(plan)
     }
 
+    /// Channels that are normalised within the body alone, and 0 outside of it.
+    pub fn masked_channels(&self) -> Vec<usize> {
+        let standardised =
+            |&channel: &usize| self.normalization[channel] == ChannelNormalization::ZScore;
+        match self.use_mask_for_norm {
+            true => (0..self.normalization.len()).filter(standardised).collect(),
+            false => Vec::new(),
+        }
+    }
+
     /// Number of classes, background included.
     pub fn num_classes(&self) -> usize {
         self.classes.len()

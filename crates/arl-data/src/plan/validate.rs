@@ -1,6 +1,7 @@
 //! Whether a plan contradicts itself; for one that a person has edited.
 
 use super::{ChannelNormalization, PLAN_VERSION, Plan, StagePlan};
+use crate::augment::OUTSIDE_OF_BODY;
 
 /// No patch, feature map or number of channels is larger along an axis: nothing trains with that, and products of such
 /// numbers can't overflow.
@@ -121,6 +122,17 @@ impl Plan {
             if std < 0.0 {
                 return Err(format!("channel {name:?} has the standard deviation {std}"));
             }
+        }
+        if self.use_mask_for_norm
+            && self
+                .classes
+                .iter()
+                .any(|class| class.value == OUTSIDE_OF_BODY)
+        {
+            return Err(format!(
+                "a class has the label {OUTSIDE_OF_BODY}, which marks what is outside of the body with use_mask_for_norm: \
+                 give it another label (--remap-labels)"
+            ));
         }
         if self.use_mask_for_norm && !self.normalization.contains(&ChannelNormalization::ZScore) {
             return Err(format!(

@@ -11,8 +11,9 @@ mod tests;
 
 use std::path::Path;
 
-use ndarray::{Array3, Array4, ArrayView3, s};
+use ndarray::{Array3, Array4, ArrayView3, Zip, s};
 
+use crate::augment::OUTSIDE_OF_BODY;
 use crate::dataset::read::check_channels;
 use crate::dataset::{Case, Dataset, ReadOptions};
 use crate::error::{DataError, Result};
@@ -89,13 +90,22 @@ impl Prepared {
     fn new(
         case: &Case,
         images: Vec<Volume<f32>>,
-        labels: Option<Volume<u16>>,
+        mut labels: Option<Volume<u16>>,
         plan: &Plan,
     ) -> Result<Self> {
         let geometry = images[0].geometry.clone();
         let bounds = nonzero_box(&images);
         let cropped: [usize; 3] = std::array::from_fn(|axis| bounds[axis][1] - bounds[axis][0]);
         let mask = plan.use_mask_for_norm.then(|| filled_mask(&images, bounds));
+        if let (Some(mask), Some(labels)) = (&mask, &mut labels) {
+            let [d, h, w] = bounds.map(|[first, end]| first..end);
+            let within = labels.data.slice_mut(s![d, h, w]);
+            Zip::from(within).and(mask).for_each(|label, &inside| {
+                if *label == 0 && !inside {
+                    *label = OUTSIDE_OF_BODY;
+                }
+            });
+        }
         let normalizers = images
             .iter()
             .zip(&plan.normalization)
@@ -149,7 +159,8 @@ impl Prepared {
         Resampler::new(source, self.grid.shape, Order::Cubic, self.interpolation())
     }
 
-    /// The resampling of the labels, of a training case.
+    /// The resampling of the labels, of a training case. Background outside of the body is [`OUTSIDE_OF_BODY`] where the
+    /// plan takes statistics within the body.
     pub fn labels(&self) -> Option<LabelResampler<'_>> {
         let labels = self.labels.as_ref()?;
         let cropped = crop(&labels.data, self.grid.crop);

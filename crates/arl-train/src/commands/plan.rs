@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use arl_data::Dataset;
+use arl_data::cache::CacheOptions;
 use arl_data::fingerprint::Fingerprint;
 use arl_data::plan::{Architecture, Plan};
 
@@ -17,7 +18,11 @@ pub fn run(arguments: &PlanArguments) -> anyhow::Result<ExitCode> {
     let found = device::list_for(arguments.device);
     let cpu = device::choose(arguments.device, &found)?.kind == "cpu";
     let options = arguments.planning.options(cpu);
-    let mut plan = Plan::new(&dataset, &fingerprint(&dataset)?, &options)?;
+    let mut plan = Plan::new(
+        &dataset,
+        &fingerprint(&dataset, CacheOptions::default().memory)?,
+        &options,
+    )?;
     if arguments.low_resolution {
         plan = plan.at_low_resolution().context(
             "there is no training at a low resolution: a patch sees enough of the median case, or the coarser one would \
@@ -33,11 +38,13 @@ pub fn run(arguments: &PlanArguments) -> anyhow::Result<ExitCode> {
 }
 
 /// Reads every case of a dataset, with progress.
-pub fn fingerprint(dataset: &Dataset) -> anyhow::Result<Fingerprint> {
+pub fn fingerprint(dataset: &Dataset, memory: u64) -> anyhow::Result<Fingerprint> {
     let progress = CaseProgress::new("reading cases");
-    Ok(Fingerprint::extract(dataset, &|done, total| {
-        progress.show(done, total)
-    })?)
+    Ok(Fingerprint::extract_within(
+        memory,
+        dataset,
+        &|done, total| progress.show(done, total),
+    )?)
 }
 
 fn describe(plan: &Plan) {

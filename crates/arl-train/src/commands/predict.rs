@@ -12,6 +12,7 @@ use burn::module::Module;
 use burn::store::ModuleRecord;
 
 use super::CaseProgress;
+use crate::allocator;
 use crate::checkpoints::{last_complete, model_path};
 use crate::cli::PredictArguments;
 use crate::network::{Segmenter, network_config};
@@ -61,6 +62,7 @@ pub fn run(arguments: &PredictArguments) -> anyhow::Result<ExitCode> {
     for case in &cases {
         let started = Instant::now();
         let prepared = preprocess_images(case, &plan, &reading)?;
+        let kept = allocator::keep_memory();
         let scores = sliding_window::predict(
             &segmenter.network,
             &prepared.image,
@@ -70,6 +72,7 @@ pub fn run(arguments: &PredictArguments) -> anyhow::Result<ExitCode> {
             &|done, total| progress.show(done, total),
         )
         .with_context(|| format!("case {}", case.id))?;
+        drop(kept);
         let labels = match plan.regions.is_empty() {
             true => prepared.grid.restore(&scores),
             false => prepared.grid.restore_regions(&scores, &plan.regions),

@@ -47,7 +47,11 @@ pub fn run(arguments: &PreprocessArguments) -> anyhow::Result<ExitCode> {
             let found = device::list_for(arguments.device);
             let cpu = device::choose(arguments.device, &found)?.kind == "cpu";
             let options = arguments.planning.options(cpu);
-            Plan::new(&dataset, &plan::fingerprint(&dataset)?, &options)?
+            Plan::new(
+                &dataset,
+                &plan::fingerprint(&dataset, arguments.ram)?,
+                &options,
+            )?
         }
     };
     check_fit(&plan, &dataset)?;

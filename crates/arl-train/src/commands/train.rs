@@ -80,7 +80,7 @@ fn start(arguments: &TrainArguments) -> anyhow::Result<()> {
         config.planning = Planning::default();
     }
     // Everything that a faulty dataset can stop is done before the first file is written.
-    let fingerprint = plan::fingerprint(dataset)?;
+    let fingerprint = plan::fingerprint(dataset, config.cache_options().memory)?;
     let plan = match (&arguments.plan, &prepared) {
         (Some(path), _) => Plan::load(path)?,
         (None, Some(prepared)) => Plan::load(&prepared.plan)?,

@@ -5,7 +5,7 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use crate::resample::{SLAB_STEP, resampled_shape};
 
 /// Bytes that the cases in the making share.
-pub(super) struct MemoryBudget {
+pub(crate) struct MemoryBudget {
     bytes: u64,
     /// Bytes in use, and by how many cases.
     used: Mutex<(u64, usize)>,
@@ -13,7 +13,7 @@ pub(super) struct MemoryBudget {
 }
 
 /// A case's share of the budget, given back when dropped.
-pub(super) struct Share<'a> {
+pub(crate) struct Share<'a> {
     budget: &'a MemoryBudget,
     bytes: u64,
 }
@@ -53,9 +53,17 @@ impl Drop for Share<'_> {
     }
 }
 
+/// Bytes that cases in memory at the same time may share, unless told otherwise.
+pub(crate) const DEFAULT_MEMORY: u64 = 4 << 30;
+
+/// Bytes of a training case as it is read: `voxels` of each channel as f32, and their labels.
+pub(crate) fn as_read(voxels: u64, channels: usize) -> u64 {
+    voxels.saturating_mul(4 * channels as u64 + 2)
+}
+
 /// Bytes that the preprocessing of a training case takes at most: the volumes as they were read, and a slab before and
 /// after its resampling and while it is compressed.
-pub(super) fn estimate(
+pub(crate) fn estimate(
     shape: [usize; 3],
     spacing: [f64; 3],
     channels: usize,
@@ -74,7 +82,7 @@ pub(super) fn estimate(
     let after = slab(height * width).min(whole) * channels;
     let layer = SLAB_STEP as u64 * height * width * (4 * channels + 2);
     let mask = if masked { 2 * voxels } else { 0 };
-    voxels * (4 * channels + 2) + mask + before + after + after / 2 + layer
+    as_read(voxels, channels as usize) + mask + before + after + after / 2 + layer
 }
 
 #[cfg(test)]
