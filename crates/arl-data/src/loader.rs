@@ -108,7 +108,11 @@ impl PatchLoader {
         }
         let augment = config
             .augment
-            .validate_for(config.patch_size, config.spacing);
+            .validate_for(config.patch_size, config.spacing)
+            .and_then(|()| {
+                let channels = cache.cases()[cases[0]].channels;
+                config.augment.validate_channels(channels)
+            });
         augment.map_err(|error| {
             let cure = "correct the augmentation";
             DataError::invalid(cache.directory(), error.to_string(), cure)

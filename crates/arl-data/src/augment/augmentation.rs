@@ -6,6 +6,7 @@ use ndarray::{Array3, Array4};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
+use super::error::Check;
 use super::{AugmentError, IntensityTransform, PatchSource, Spatial};
 use crate::{DataError, Result};
 
@@ -78,6 +79,24 @@ impl Augmentation {
         match &self.spatial.elastic {
             Some(elastic) => elastic.validate_for(size, spacing),
             None => Ok(()),
+        }
+    }
+
+    /// Checks that images of so many channels have those that transforms name.
+    ///
+    /// # Errors
+    /// The first that they have not.
+    pub fn validate_channels(&self, channels: usize) -> std::result::Result<(), AugmentError> {
+        let mut named = self
+            .intensity
+            .iter()
+            .flat_map(IntensityTransform::named_channels);
+        match named.find(|&&channel| channel >= channels) {
+            None => Ok(()),
+            Some(channel) => {
+                let bounds = format!("below {channels}, the number of channels of the images");
+                Check("intensity").that(false, "channel", channel, bounds)
+            }
         }
     }
 

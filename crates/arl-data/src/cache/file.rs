@@ -272,12 +272,15 @@ pub(super) fn open(
     }
     let nonsense = "its header makes no sense";
     let json_bytes = u32_at(&footer, 0).ok_or(nonsense)? as usize;
-    let json = footer.get(4..4 + json_bytes).ok_or(nonsense)?;
+    // Without the place of the footer, which the checksum covers too.
+    let description = &footer[..footer.len() - 8];
+    let json_end = json_bytes.checked_add(4).ok_or(nonsense)?;
+    let json = description.get(4..json_end).ok_or(nonsense)?;
     let header: Header = serde_json::from_slice(json).map_err(|error| error.to_string())?;
     if header.origin != *expected {
         return Ok(None);
     }
-    let index = &footer[4 + json_bytes..footer.len() - 8];
+    let index = &description[json_end..];
     let sensible = matches!(header.label_bytes, 1 | 2)
         && header.parts().and_then(|n| n.checked_mul(ENTRY_BYTES)) == Some(index.len());
     if !sensible {

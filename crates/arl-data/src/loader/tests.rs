@@ -286,12 +286,22 @@ fn wrong_requests_are_errors() {
     });
     assert!(message(vec![0], wrong).contains("mirror: probability is 1.5"));
 
+    let mut config = config(0);
+    let operator = crate::augment::BinaryOperator {
+        channels: vec![2],
+        ..Default::default()
+    };
+    let operator = crate::augment::IntensityTransform::BinaryOperator(operator);
+    config.augment.intensity.push(operator);
+    let error = PatchLoader::new(cache.clone(), vec![0], config).unwrap_err();
+    assert!(error.to_string().contains("below 2"), "{error}");
+
     let cases = [
         TestCase::new("one", [4; 3], label),
         TestCase::new("two", [4; 3], label).with_channels(2),
     ];
     let mixed = cache_of(directory.path(), &cases, 3);
-    let error = PatchLoader::new(Arc::new(mixed), vec![0, 1], config(0)).unwrap_err();
+    let error = PatchLoader::new(Arc::new(mixed), vec![0, 1], self::config(0)).unwrap_err();
     assert!(
         error.to_string().contains("case two has 2 channels"),
         "{error}"

@@ -5,8 +5,16 @@ use std::fs;
 
 use arl_data::cache::{Cache, CacheOptions};
 
+use super::allocations::most_during;
 use super::descriptions::{cohort, plan};
-use super::fuzz;
+use super::{Mutator, fuzz};
+
+/// Bytes of an entry of the index: place, length, checksum.
+const ENTRY: usize = 16;
+/// Bytes behind the index: where the footer begins, its checksum, version, mark.
+const TRAILER: usize = 24;
+/// Memory that a patch of 40³ voxels and the chunks under it take, whatever the file.
+const READING: usize = 16 << 20;
 
 #[test]
 fn cache_file() {
@@ -27,7 +35,7 @@ fn cache_file() {
         .find(|path| path.extension().is_some_and(|e| e == "arlcache"))
         .unwrap();
     let seed = fs::read(&path).unwrap();
-    let make = |mutator: &mut super::Mutator| {
+    let make = |mutator: &mut Mutator| {
         let mut bytes = seed.clone();
         // Nearly all of the file is voxels; half of the damage goes to its start.
         if mutator.one_in(2) {
@@ -59,4 +67,88 @@ fn cache_file() {
         }
     });
     assert_eq!(used, 0, "a damaged file was taken for whole");
+}
+
+/// Damage with right checksums, as only an enemy or a mistake of ours makes it: what lies behind them is parsed.
+#[test]
+fn cache_file_with_right_checksums() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut dataset = cohort(&folder.path().join("data"));
+    let plan = plan(&dataset);
+    dataset.training.truncate(1);
+    let directory = folder.path().join("cache");
+    let options = CacheOptions::default();
+    let open = || Cache::open_or_build(&directory, &dataset, &plan, &options, &|_, _| {}).unwrap();
+    let path = open().cases()[0].path().to_owned();
+    let seed = fs::read(&path).unwrap();
+    let number = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().unwrap()) as usize;
+    let footer = number(&seed[seed.len() - TRAILER..][..8]);
+    let json_end =
+        footer + 4 + u32::from_le_bytes(seed[footer..footer + 4].try_into().unwrap()) as usize;
+    let index = &seed[json_end..seed.len() - TRAILER];
+    let parts: Vec<usize> = index
+        .chunks_exact(ENTRY)
+        .map(|entry| number(&entry[..8]))
+        .collect();
+    let make = |mutator: &mut Mutator| {
+        let (mut before, mut after) = (
+            seed[..footer].to_vec(),
+            seed[footer..seed.len() - TRAILER].to_vec(),
+        );
+        if mutator.one_in(2) {
+            let fields: Vec<usize> = (0..4).chain(json_end - footer..after.len()).collect();
+            mutator.mutate(&mut after, &seed, &fields);
+        } else {
+            // A chunk of another content and length, and all that the index says of it and of those behind it.
+            let at = mutator.below(parts.len());
+            let end = parts.get(at + 1).copied().unwrap_or(footer);
+            let mut part = before[parts[at]..end].to_vec();
+            mutator.mutate(&mut part, &seed, &[0, 4]);
+            let entries = json_end - footer;
+            let longer = part.len() as i64 - (end - parts[at]) as i64;
+            for later in at + 1..parts.len() {
+                let place = (parts[later] as i64 + longer) as u64;
+                after[entries + later * ENTRY..][..8].copy_from_slice(&place.to_le_bytes());
+            }
+            let entry = &mut after[entries + at * ENTRY..][..ENTRY];
+            entry[8..12].copy_from_slice(&(part.len() as u32).to_le_bytes());
+            entry[12..].copy_from_slice(&crc32fast::hash(&part).to_le_bytes());
+            before.splice(parts[at]..end, part);
+        }
+        let footer = before.len() as u64;
+        after.extend(footer.to_le_bytes());
+        let crc = crc32fast::hash(&after);
+        before.extend(after);
+        before.extend(crc.to_le_bytes());
+        before.extend(&seed[seed.len() - 12..]);
+        before
+    };
+    let used = fuzz("cache_file_with_right_checksums", 60, make, |bytes| {
+        fs::write(&path, bytes).unwrap();
+        let (cache, opening) = most_during(open);
+        let case = &cache.cases()[0];
+        let (patch, reading) = most_during(|| case.read_patch([-2, -2, -2], [40, 40, 40], 77));
+        let (locations, _) = most_during(|| case.locations(1));
+        assert!(
+            opening < READING + 8 * bytes.len(),
+            "{opening} bytes of memory to open"
+        );
+        assert!(
+            reading < READING + 8 * bytes.len(),
+            "{reading} bytes of memory to read"
+        );
+        for message in [
+            patch.err().map(|e| e.to_string()),
+            locations.err().map(|e| e.to_string()),
+        ] {
+            let message = message.unwrap_or_default();
+            assert!(
+                message.is_empty() || message.contains(".arlcache"),
+                "{message}"
+            );
+            assert!(message.lines().count() <= 1, "{message}");
+        }
+        fs::read(&path).unwrap() == *bytes
+    });
+    assert!(used > 0, "no damage got behind the checksums");
 }

@@ -1,9 +1,11 @@
 //! Transforms of the image alone.
 
 mod bias_field;
+mod binary_operator;
 mod blur;
 mod brightness;
 mod channels;
+mod component_removal;
 mod contrast;
 mod convolution;
 mod frequency;
@@ -21,8 +23,10 @@ use serde::{Deserialize, Serialize};
 
 use super::error::AugmentError;
 pub use bias_field::BiasField;
+pub use binary_operator::BinaryOperator;
 pub use blur::Blur;
 pub use brightness::Brightness;
+pub use component_removal::ComponentRemoval;
 pub use contrast::Contrast;
 pub use gamma::Gamma;
 pub use ghosting::Ghosting;
@@ -56,6 +60,10 @@ pub enum IntensityTransform {
     Gibbs(Gibbs),
     /// Stripes of a spark in the measured frequencies.
     Spike(Spike),
+    /// Growing and shrinking of masks.
+    BinaryOperator(BinaryOperator),
+    /// Removal of parts of masks.
+    ComponentRemoval(ComponentRemoval),
 }
 
 impl IntensityTransform {
@@ -72,6 +80,8 @@ impl IntensityTransform {
             Self::Ghosting(transform) => transform.apply(image, rng),
             Self::Gibbs(transform) => transform.apply(image, rng),
             Self::Spike(transform) => transform.apply(image, rng),
+            Self::BinaryOperator(transform) => transform.apply(image, rng),
+            Self::ComponentRemoval(transform) => transform.apply(image, rng),
         }
     }
 
@@ -91,6 +101,17 @@ impl IntensityTransform {
             Self::Ghosting(transform) => transform.validate(),
             Self::Gibbs(transform) => transform.validate(),
             Self::Spike(transform) => transform.validate(),
+            Self::BinaryOperator(transform) => transform.validate(),
+            Self::ComponentRemoval(transform) => transform.validate(),
+        }
+    }
+
+    /// The channels that the transform names, where it does not act on all.
+    pub fn named_channels(&self) -> &[usize] {
+        match self {
+            Self::BinaryOperator(transform) => &transform.channels,
+            Self::ComponentRemoval(transform) => &transform.channels,
+            _ => &[],
         }
     }
 }

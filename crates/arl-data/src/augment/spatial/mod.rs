@@ -2,6 +2,7 @@
 
 mod displacement;
 mod elastic;
+mod initial_patch;
 mod labels;
 mod map;
 mod mirror;
