@@ -10,7 +10,7 @@
 //! | [`CicekUNet`] | Çiçek et al. 2016, with padded or valid convolutions |
 //!
 //! What follows their convolutions (normalisation, activation, dropout) is each one's own unless a [`LayerConfig`] says
-//! otherwise. Parameter counts are the published ones, and logits and gradients are held to PyTorch's (`tests/model_references.rs`).
+//! otherwise. [`Weights`] go from and to PyTorch. Parameter counts are the published ones, and logits and gradients are held to PyTorch's (`tests/model_references.rs`).
 //!
 //! ```
 //! use arl_models::{SegmentationModel, StageConfig, UNetConfig};
@@ -51,6 +51,7 @@ mod lanes;
 mod layer_config;
 mod layers;
 mod max_pool;
+mod memory;
 mod model;
 mod network;
 mod norm_activation;
@@ -61,6 +62,7 @@ mod unet_config;
 mod upsample;
 mod vnet;
 mod vnet_config;
+mod weights;
 
 #[cfg(test)]
 mod tests;
@@ -71,9 +73,11 @@ pub use depth_to_space::depth_to_space;
 pub use error::ModelError;
 pub use layer_config::{Activation, LayerConfig, Normalization};
 pub use max_pool::max_pool;
+pub use memory::{MemoryEstimate, estimate_memory};
 pub use model::SegmentationModel;
 pub use network::{Network, NetworkConfig};
 pub use unet::UNet;
 pub use unet_config::{StageConfig, UNetConfig};
 pub use vnet::VNet;
 pub use vnet_config::{VNetConfig, VNetVariant};
+pub use weights::{Weights, WeightsError};

@@ -63,6 +63,15 @@ impl NetworkConfig {
         }
     }
 
+    /// Channels of the images, and classes of the logits.
+    pub fn channels(&self) -> (usize, usize) {
+        match self {
+            Self::UNet(config) => (config.in_channels, config.num_classes),
+            Self::VNet(config) => (config.in_channels, config.num_classes),
+            Self::CicekUNet(config) => (config.in_channels, config.num_classes),
+        }
+    }
+
     /// Builds the network. Weights are drawn at first use; [`init_seeded`](Self::init_seeded) draws them now.
     ///
     /// # Errors

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use anyhow::Context;
+use burn::store::ModuleRecord;
 use burn::train::checkpoint::{Checkpoint, Checkpointer, CheckpointerError};
 use serde::{Deserialize, Serialize};
 
@@ -43,6 +44,13 @@ pub struct Checkpoints {
 pub struct PartCheckpointer {
     checkpoints: Checkpoints,
     part: &'static str,
+}
+
+impl Manifest {
+    /// Whether a training can go on from here, which imported weights alone do not allow.
+    pub fn can_go_on(&self) -> bool {
+        PARTS.iter().all(|&part| self.checksums.contains_key(part))
+    }
 }
 
 impl Checkpoints {
@@ -83,6 +91,36 @@ impl Checkpoints {
             &epoch_directory(&self.directory, epoch).join(MANIFEST),
             &manifest,
         )
+    }
+}
+
+/// Weights that were trained elsewhere, as the only part of a checkpoint.
+pub struct Imported {
+    directory: PathBuf,
+}
+
+impl Imported {
+    /// In a run that has no checkpoints yet.
+    pub fn new(directory: PathBuf) -> Self {
+        Self { directory }
+    }
+
+    /// Writes the record of a model.
+    pub fn save(&self, record: ModuleRecord) -> anyhow::Result<()> {
+        const EPOCH: usize = 0;
+        let directory = epoch_directory(&self.directory, EPOCH);
+        fs::create_dir_all(&directory).with_context(|| directory.display().to_string())?;
+        let path = part_path(&directory, PARTS[0]);
+        record
+            .save(&path)
+            .map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
+        let manifest = Manifest {
+            epoch: EPOCH,
+            steps: 0,
+            seconds: 0.0,
+            checksums: BTreeMap::from([(PARTS[0].to_owned(), checksum(&path)?)]),
+        };
+        write_json(&directory.join(MANIFEST), &manifest)
     }
 }
 
@@ -161,11 +199,18 @@ pub fn last_complete(directory: &Path) -> anyhow::Result<Option<Manifest>> {
 
 fn verify(directory: &Path) -> anyhow::Result<Manifest> {
     let manifest: Manifest = read_json(&directory.join(MANIFEST))?;
-    for part in PARTS {
-        let path = part_path(directory, part);
-        let expected = manifest.checksums.get(part);
+    anyhow::ensure!(
+        manifest.checksums.contains_key(PARTS[0]),
+        "its manifest knows no model"
+    );
+    for (part, expected) in &manifest.checksums {
         anyhow::ensure!(
-            expected == Some(&checksum(&path)?),
+            PARTS.contains(&part.as_str()),
+            "its manifest names an unknown part {part:?}"
+        );
+        let path = part_path(directory, part);
+        anyhow::ensure!(
+            *expected == checksum(&path)?,
             "{} is damaged: its checksum differs from the manifest's",
             path.display()
         );

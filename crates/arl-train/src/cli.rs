@@ -50,6 +50,17 @@ pub enum Command {
     Train(TrainArguments),
     /// Segment images with a trained run
     Predict(PredictArguments),
+    /// Make a run of a network that nnU-Net has trained
+    ///
+    /// Takes checkpoint_final.pth (or safetensors with the same names), the plans.json and the dataset.json of nnU-Net v2, for
+    /// 3D networks of its classes PlainConvUNet and ResidualEncoderUNet. Every tensor that is missing, unexpected or of another
+    /// size is named, and nothing is written then. Nothing in the checkpoint is executed.
+    Import(ImportArguments),
+    /// Write the weights of a run as safetensors, with PyTorch's names
+    ///
+    /// Those of --model unet load into nnU-Net's network: safetensors.torch.load_model(network, FILE). The file also holds the
+    /// network's description and the plan as JSON.
+    Export(ExportArguments),
     /// Score predictions against reference labels
     ///
     /// Every class is scored, and every region that a dataset.json beside the reference folder declares; its ignore label
@@ -278,6 +289,9 @@ pub struct PredictArguments {
     /// Overlap of neighbouring windows, as a share of the patch
     #[arg(long, default_value_t = 0.5)]
     pub overlap: f64,
+    /// Average over all mirrored versions of each window, as nnU-Net does by default: up to 8 times the time, and steadier
+    #[arg(long)]
+    pub mirror: bool,
     /// Accept channels of one case that lie half a voxel or more apart; so does a run that was trained with this
     #[arg(long)]
     pub ignore_geometry: bool,
@@ -287,6 +301,41 @@ pub struct PredictArguments {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// Arguments of `arl import`.
+#[derive(Args)]
+pub struct ImportArguments {
+    /// checkpoint_final.pth or another checkpoint of nnU-Net, or safetensors
+    pub checkpoint: PathBuf,
+    /// nnU-Net's plans.json [default: the one in the folder above the checkpoint's, as nnU-Net puts it]
+    #[arg(long, value_name = "FILE")]
+    pub plans: Option<PathBuf>,
+    /// The dataset.json that was trained on [default: the one beside the plans]
+    #[arg(long, value_name = "FILE")]
+    pub dataset_json: Option<PathBuf>,
+    /// Which of the plans' configurations was trained [default: the checkpoint says so, else 3d_fullres]
+    #[arg(long, value_name = "NAME")]
+    pub configuration: Option<String>,
+    /// Directory of the run
+    #[arg(long)]
+    pub out: PathBuf,
+    /// Write although --out is not empty; what it holds is deleted
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Arguments of `arl export`.
+#[derive(Args)]
+pub struct ExportArguments {
+    /// Directory of a run
+    pub run: PathBuf,
+    /// The file, usually .safetensors
+    #[arg(long)]
+    pub out: PathBuf,
+    /// Overwrite a file that exists
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// Arguments of `arl evaluate`.

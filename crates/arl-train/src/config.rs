@@ -20,6 +20,9 @@ use crate::planning::Planning;
 
 /// Bytes for batches that are made ahead, unless told otherwise.
 const LOADER_MEMORY: u64 = 1_000_000_000;
+/// Edge of the loss's regions in voxels, and AdamW's initial learning rate, unless told otherwise.
+const REGION_SIZE: usize = 16;
+const LEARNING_RATE: f64 = 3e-3;
 const MAX_WORKERS: usize = 1024;
 
 /// Threads that make batches, unless told otherwise: one beside a training that needs the cores itself, else all cores
@@ -127,6 +130,9 @@ pub enum ModelChoice {
 pub struct TrainConfig {
     /// Version of the program that made the run.
     pub version: String,
+    /// The checkpoint that the network came from, if it was trained elsewhere; what says how it is trained means nothing then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub imported_from: Option<PathBuf>,
     /// The dataset directory.
     pub dataset: PathBuf,
     /// Label values that are read as others: the pairs that were found, if `auto` was asked for.
@@ -187,6 +193,8 @@ pub struct TrainConfig {
 struct PartialConfig {
     #[serde(rename = "version")]
     _version: Option<String>,
+    #[serde(rename = "imported_from")]
+    _imported_from: Option<PathBuf>,
     dataset: Option<PathBuf>,
     remap_labels: Option<LabelRemap>,
     ignore_geometry: Option<bool>,
@@ -271,13 +279,17 @@ impl TrainConfig {
         };
         let config = Self {
             version: env!("CARGO_PKG_VERSION").into(),
+            imported_from: None,
             dataset: arguments.dataset.clone(),
             remap_labels: reading.remap_labels,
             ignore_geometry: reading.ignore_geometry,
             model: arguments.model.or(file.model).unwrap_or_default(),
             layers: arguments.layers.or(&file.layers),
             loss,
-            region_size: arguments.region_size.or(file.region_size).unwrap_or(16),
+            region_size: arguments
+                .region_size
+                .or(file.region_size)
+                .unwrap_or(REGION_SIZE),
             region_reduction: match &arguments.region_reduction {
                 Some(name) => name.parse()?,
                 None => file.region_reduction.unwrap_or(RegionReduction::Present),
@@ -299,7 +311,7 @@ impl TrainConfig {
             learning_rate: arguments
                 .learning_rate
                 .or(file.learning_rate)
-                .unwrap_or(3e-3),
+                .unwrap_or(LEARNING_RATE),
             augment: match &arguments.augment {
                 Some(text) => Augment::from_argument(text)?,
                 None => file.augment.unwrap_or(Augment::Preset(if cpu {
@@ -323,6 +335,39 @@ impl TrainConfig {
         };
         config.validate()?;
         Ok(config)
+    }
+
+    /// The configuration of a run whose network was trained elsewhere.
+    pub fn imported(plan: &Plan, from: &Path, layers: LayerChoices) -> anyhow::Result<Self> {
+        Ok(Self {
+            version: env!("CARGO_PKG_VERSION").into(),
+            imported_from: Some(std::path::absolute(from).context(from.display().to_string())?),
+            dataset: PathBuf::from(&plan.dataset),
+            remap_labels: None,
+            ignore_geometry: false,
+            model: ModelChoice::Unet,
+            layers,
+            loss: match plan.regions.is_empty() {
+                true => LossKind::ArlCe,
+                false => LossKind::Arl,
+            },
+            region_size: REGION_SIZE,
+            region_reduction: RegionReduction::Present,
+            empty_regions: EmptyRegions::default(),
+            epochs: None,
+            minutes: None,
+            steps_per_epoch: 250,
+            device: DeviceChoice::Auto,
+            seed: 0,
+            fold: Fold::All,
+            learning_rate: LEARNING_RATE,
+            augment: Augment::Preset(Preset::Nnunet),
+            planning: Planning::default(),
+            cache: None,
+            cache_dtype: CacheDtype::default(),
+            workers: default_workers(false),
+            loader_memory: LOADER_MEMORY,
+        })
     }
 
     /// Whether the numbers make sense; a run's own configuration can have been edited.

@@ -12,6 +12,7 @@ mod faults;
 mod layers;
 mod monitor;
 mod network;
+mod nnunet;
 mod overlay;
 mod patches;
 mod planning;
@@ -61,6 +62,8 @@ fn run(command: &Command) -> anyhow::Result<ExitCode> {
         Command::Preprocess(arguments) => commands::preprocess::run(arguments),
         Command::Train(arguments) => commands::train::run(arguments),
         Command::Predict(arguments) => commands::predict::run(arguments),
+        Command::Import(arguments) => commands::import::run(arguments),
+        Command::Export(arguments) => commands::export::run(arguments),
         Command::Evaluate(arguments) => commands::evaluate::run(arguments),
         Command::Demo(arguments) => commands::demo::run(arguments),
     }

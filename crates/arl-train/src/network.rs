@@ -10,10 +10,13 @@ use arl_models::{
 use burn::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::{GradientsParams, ModuleOptimizer};
-use burn::tensor::{ExecutionError, Int, Tensor};
+use burn::store::ModuleRecord;
+use burn::tensor::{Device, ExecutionError, Int, Tensor};
 use burn::train::{InferenceStep, ItemLazy, TrainOutput, TrainStep};
 
+use crate::checkpoints::{last_complete, model_path};
 use crate::config::{ModelChoice, TrainConfig};
+use crate::run::Run;
 
 /// Gradients of all parameters together are scaled down to this norm, as in nnU-Net.
 const GRADIENT_NORM: f64 = 12.0;
@@ -86,6 +89,33 @@ impl Segmenter {
             loss,
             regions,
         }
+    }
+
+    /// The network of a run, with the weights of its last checkpoint.
+    ///
+    /// # Errors
+    /// When the run has no checkpoint that is complete, or its weights do not fit its plan.
+    pub fn load(
+        run: &Run,
+        config: &TrainConfig,
+        plan: &Plan,
+        device: &Device,
+    ) -> anyhow::Result<Self> {
+        let checkpoints = run.checkpoints();
+        let checkpoint = last_complete(&checkpoints)?.with_context(|| {
+            format!(
+                "{}: has no complete checkpoint yet; train longer",
+                checkpoints.display()
+            )
+        })?;
+        let loss = DeepSupervision::new(&config.loss_config(plan)?);
+        let network = network_config(plan, config)?.try_init(device)?;
+        let path = model_path(&checkpoints, checkpoint.epoch);
+        let record =
+            ModuleRecord::load(&path).map_err(|e| anyhow::anyhow!("{}: {e}", path.display()))?;
+        Self::new(network, loss, plan)
+            .try_load_record(record)
+            .map_err(|e| anyhow::anyhow!("{}: does not fit plan.json ({e})", path.display()))
     }
 
     fn score(&self, images: Tensor<5>, labels: Tensor<4, Int>) -> StepOutput {
@@ -235,7 +265,7 @@ fn clip(module: &Segmenter, gradients: &mut GradientsParams) {
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::{Device, TensorData};
+    use burn::tensor::TensorData;
 
     use super::*;
 

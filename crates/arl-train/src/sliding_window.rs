@@ -7,8 +7,8 @@ use ndarray::{Array3, Array4, ArrayView4, Axis, Zip, s};
 
 /// Class scores (averaged logits) of a whole volume.
 ///
-/// `image` is `[C, D, H, W]`, the result `[K, D, H, W]`. Volumes smaller than `window` are padded with 0. `on_window`
-/// hears `(done, total)`.
+/// `image` is `[C, D, H, W]`, the result `[K, D, H, W]`. Volumes smaller than `window` are padded with 0. Logits are averaged
+/// over all mirrorings along `mirror_axes`, of which each doubles the work. `on_window` hears `(done, total)`.
 ///
 /// # Errors
 /// When the device fails, for example for lack of memory.
@@ -17,6 +17,7 @@ pub fn predict(
     image: &Array4<f32>,
     window: [usize; 3],
     overlap: f64,
+    mirror_axes: &[usize],
     device: &Device,
     on_window: &dyn Fn(usize, usize),
 ) -> anyhow::Result<Array4<f32>> {
@@ -39,7 +40,7 @@ pub fn predict(
                 let patch = image.slice(area).as_standard_layout().to_owned();
                 let dims = [1, image.dim().0, window[0], window[1], window[2]];
                 let data = TensorData::new(patch.into_raw_vec_and_offset().0, dims);
-                let logits = network.predict(Tensor::<5>::from_data(data, device));
+                let logits = averaged(network, Tensor::from_data(data, device), mirror_axes);
                 let logits: Vec<f32> = logits
                     .try_into_data()
                     .map_err(|e| anyhow::anyhow!("the device failed: {}", faults::one_line(e)))?
@@ -76,6 +77,27 @@ pub fn predict(
         scores.slice_axis_inplace(Axis(axis + 1), (before[axis]..end).into());
     }
     Ok(scores)
+}
+
+/// The mean of the logits of images `[N, C, D, H, W]` mirrored in every way along some of `[D, H, W]`, mirrored back.
+fn averaged(
+    network: &impl SegmentationModel,
+    images: Tensor<5>,
+    mirror_axes: &[usize],
+) -> Tensor<5> {
+    let ways = 1usize << mirror_axes.len();
+    let mirrored = (0..ways).map(|way| {
+        let chosen = |place: &usize| way >> place & 1 == 1;
+        let mirror = |tensor: Tensor<5>| {
+            let places = (0..mirror_axes.len()).filter(chosen);
+            places.fold(tensor, |tensor, place| {
+                tensor.flip([mirror_axes[place] + 2])
+            })
+        };
+        mirror(network.predict(mirror(images.clone())))
+    });
+    let sum = mirrored.reduce(|sum, logits| sum + logits);
+    sum.map_or_else(|| network.predict(images), |sum| sum / ways as f64)
 }
 
 fn pad(image: ArrayView4<'_, f32>, padded: [usize; 3], before: [usize; 3]) -> Array4<f32> {
@@ -151,8 +173,16 @@ mod tests {
         for window in [[4, 10, 7], [20, 22, 23], [4, 1, 7]] {
             let image =
                 Array4::from_shape_fn([1, 16, 15, 7], |(_, d, h, w)| (d * 100 + h * 10 + w) as f32);
-            let found =
-                predict(&PlusOne, &image, window, 0.5, &Device::flex(), &|_, _| ()).unwrap();
+            let found = predict(
+                &PlusOne,
+                &image,
+                window,
+                0.5,
+                &[],
+                &Device::flex(),
+                &|_, _| (),
+            )
+            .unwrap();
             assert_eq!(found.dim(), image.dim());
             let worst = found
                 .iter()

@@ -4,6 +4,7 @@
 //! variable, no number of the dataset. Files whose names start with a dot are ignored everywhere.
 
 mod datalist;
+mod described;
 mod description;
 pub(crate) mod faults;
 mod folders;
@@ -22,6 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 use crate::split::Split;
+pub use described::{Described, describe};
 pub use description::Layout;
 use faults::Faults;
 pub use inputs::find_images;

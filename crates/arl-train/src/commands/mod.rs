@@ -4,6 +4,8 @@ pub mod check;
 pub mod demo;
 pub mod devices;
 pub mod evaluate;
+pub mod export;
+pub mod import;
 pub mod plan;
 pub mod predict;
 pub mod preprocess;

@@ -7,15 +7,11 @@ use anyhow::Context;
 use arl_data::dataset::find_images;
 use arl_data::formats::write_labels;
 use arl_data::preprocess::preprocess_images;
-use arl_loss::DeepSupervision;
-use burn::module::Module;
-use burn::store::ModuleRecord;
 
 use super::CaseProgress;
 use crate::allocator;
-use crate::checkpoints::{last_complete, model_path};
 use crate::cli::PredictArguments;
-use crate::network::{Segmenter, network_config};
+use crate::network::Segmenter;
 use crate::run::Run;
 use crate::{device, sliding_window};
 
@@ -40,20 +36,11 @@ pub fn run(arguments: &PredictArguments) -> anyhow::Result<ExitCode> {
         );
     }
     let (device, _) = device::open(arguments.device)?;
-    let checkpoint = last_complete(&run.checkpoints())?.with_context(|| {
-        format!(
-            "{}: has no complete checkpoint yet; train longer",
-            arguments.run.display()
-        )
-    })?;
-    let loss = DeepSupervision::new(&config.loss_config(&plan)?);
-    let network = network_config(&plan, &config)?.try_init(&device)?;
-    let path = model_path(&run.checkpoints(), checkpoint.epoch);
-    let record =
-        ModuleRecord::load(&path).map_err(|e| anyhow::anyhow!("{}: {e}", path.display()))?;
-    let segmenter = Segmenter::new(network, loss, &plan)
-        .try_load_record(record)
-        .map_err(|e| anyhow::anyhow!("{}: does not fit plan.json ({e})", path.display()))?;
+    let segmenter = Segmenter::load(&run, &config, &plan, &device)?;
+    let mirror_axes = match arguments.mirror {
+        true => &plan.mirror_axes[..],
+        false => &[],
+    };
 
     let mut reading = config.reading();
     reading.ignore_geometry |= arguments.ignore_geometry;
@@ -68,6 +55,7 @@ pub fn run(arguments: &PredictArguments) -> anyhow::Result<ExitCode> {
             &prepared.image,
             plan.patch_size,
             arguments.overlap,
+            mirror_axes,
             &device,
             &|done, total| progress.show(done, total),
         )

@@ -11,7 +11,7 @@ use arl_data::plan::Plan;
 use arl_data::split::{Split, split};
 
 use super::{plan, preprocess};
-use crate::checkpoints::last_complete;
+use crate::checkpoints::{Manifest, last_complete};
 use crate::cli::{ReadingArguments, TrainArguments};
 use crate::config::{Augment, TrainConfig, first_choices, write_json};
 use crate::layers::LayerChoices;
@@ -171,6 +171,11 @@ fn resume(arguments: &TrainArguments) -> anyhow::Result<()> {
         return show_patches(path, &config, &plan, &cache, &split);
     }
     let checkpoint = last_complete(&run.checkpoints())?;
+    anyhow::ensure!(
+        checkpoint.as_ref().is_none_or(Manifest::can_go_on),
+        "{}: was imported, without the state of its optimiser; train anew",
+        arguments.out.display()
+    );
     match &checkpoint {
         Some(manifest) => tracing::info!(
             "going on after epoch {}, step {}",

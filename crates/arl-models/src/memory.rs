@@ -1,0 +1,325 @@
+//! What training takes of the memory, counted before it begins.
+
+use crate::cicek_unet_config::LEVELS as CICEK_LEVELS;
+use crate::vnet_config::{LEVELS as VNET_LEVELS, VNetVariant};
+use crate::{
+    Activation, CicekUNetConfig, LayerConfig, ModelError, NetworkConfig, Normalization, UNetConfig,
+    VNetConfig,
+};
+
+/// Bytes of a number in f32.
+const FLOAT: u64 = 4;
+
+/// Bytes that a training takes with AdamW, in f32, on a CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryEstimate {
+    /// The weights.
+    pub weights: u64,
+    /// AdamW's two moments of each of them.
+    pub optimizer: u64,
+    /// The gradients of the weights.
+    pub gradients: u64,
+    /// The feature maps that a step keeps from the forward to the backward pass, the batch and the logits among them.
+    pub activations: u64,
+    /// The gradients of feature maps that the backward pass holds beside those where it begins, which is where it takes most.
+    pub backward: u64,
+    /// What a step of the optimiser takes for the largest of its tensors.
+    pub update: u64,
+}
+
+impl MemoryEstimate {
+    /// The most bytes at a time: where the backward pass begins, or where the weights are changed.
+    pub fn total(&self) -> u64 {
+        let kept = self.weights + self.optimizer;
+        kept + (self.activations + self.backward).max(self.gradients + self.update)
+    }
+}
+
+/// Counts what a training step takes: patches of `patch` voxels `[D, H, W]`, `batch` at a time, AdamW, f32.
+///
+/// Held to what steps on a CPU take (`tests/memory.rs`: within 15 %). A GPU's convolutions may take workspace beside that.
+///
+/// # Errors
+/// If the patch does not go through the network.
+pub fn estimate_memory(
+    config: &NetworkConfig,
+    patch: [usize; 3],
+    batch: usize,
+) -> Result<MemoryEstimate, ModelError> {
+    config.check_patch(patch)?;
+    let mut count = Count::default();
+    let images = Maps::of(patch, batch);
+    let (channels, _) = config.channels();
+    count.keep(images, channels);
+    match config {
+        NetworkConfig::UNet(config) => unet(&mut count, config, images),
+        NetworkConfig::VNet(config) => vnet(&mut count, config, images),
+        NetworkConfig::CicekUNet(config) => cicek_unet(&mut count, config, images),
+    }
+    Ok(MemoryEstimate {
+        weights: FLOAT * count.weights,
+        optimizer: 2 * FLOAT * count.weights,
+        gradients: FLOAT * count.weights,
+        activations: FLOAT * count.kept,
+        backward: FLOAT * count.backward,
+        update: UPDATE * FLOAT * count.largest,
+    })
+}
+
+/// Tensors of the size of the largest weights that a step of the optimiser holds.
+const UPDATE: u64 = 4;
+
+/// Voxels of feature maps of some resolution, in the whole batch.
+#[derive(Clone, Copy)]
+struct Maps {
+    size: [usize; 3],
+    batch: usize,
+}
+
+impl Maps {
+    fn of(size: [usize; 3], batch: usize) -> Self {
+        Self { size, batch }
+    }
+
+    fn strided(self, stride: [usize; 3]) -> Self {
+        let size = std::array::from_fn(|axis| self.size[axis].div_ceil(stride[axis]));
+        Self { size, ..self }
+    }
+
+    fn elements(self, channels: usize) -> u64 {
+        let voxels = self.size.iter().map(|&n| n as u64).product::<u64>();
+        voxels * self.batch as u64 * channels as u64
+    }
+}
+
+#[derive(Default)]
+struct Count {
+    /// Numbers that are learned.
+    weights: u64,
+    /// Those of the largest tensor of them.
+    largest: u64,
+    /// Numbers of feature maps that are kept.
+    kept: u64,
+    /// Numbers of gradients where the backward pass begins.
+    backward: u64,
+}
+
+impl Count {
+    fn keep(&mut self, maps: Maps, channels: usize) {
+        self.kept += maps.elements(channels);
+    }
+
+    fn learn(&mut self, weights: usize) {
+        self.weights += weights as u64;
+        self.largest = self.largest.max(weights as u64);
+    }
+
+    /// A convolution, transposed or not, whose result `maps` have `channels[1]` channels.
+    fn convolution(&mut self, channels: [usize; 2], kernel: [usize; 3], bias: bool) {
+        let [input, output] = channels;
+        self.learn(output * input * kernel.iter().product::<usize>());
+        self.learn(if bias { output } else { 0 });
+    }
+
+    /// What follows a convolution; keeps the convolution's result, and what lies between the layers.
+    fn layers(&mut self, maps: Maps, channels: usize, layers: &LayerConfig, activated: bool) {
+        self.keep(maps, channels);
+        if layers.dropout > 0.0 {
+            self.keep(maps, channels);
+        }
+        let activated = activated.then_some(layers.activation);
+        match layers.normalization {
+            Normalization::None => {}
+            Normalization::Instance => self.learn(2 * channels),
+            Normalization::Batch | Normalization::Group { .. } => self.learn(2 * channels),
+        }
+        if activated == Some(Activation::PRelu) {
+            self.learn(channels);
+        }
+        // Normalisation and activation by a constant slope are one operation; else something lies between.
+        let fused =
+            layers.normalization == Normalization::Instance && activated != Some(Activation::PRelu);
+        if layers.normalization != Normalization::None && activated.is_some() && !fused {
+            self.keep(maps, channels);
+        }
+    }
+
+    /// A convolution with its layers, whose result is kept for what comes next.
+    fn block(
+        &mut self,
+        channels: [usize; 2],
+        kernel: [usize; 3],
+        maps: Maps,
+        layers: &LayerConfig,
+    ) {
+        self.convolution(channels, kernel, true);
+        self.layers(maps, channels[1], layers, true);
+        self.keep(maps, channels[1]);
+    }
+
+    /// Logits of a head, and their gradient.
+    fn logits(&mut self, maps: Maps, classes: usize) {
+        self.keep(maps, classes);
+        self.backward += maps.elements(classes);
+    }
+}
+
+fn unet(count: &mut Count, config: &UNetConfig, images: Maps) {
+    let layers = &config.layers;
+    let mut maps = images.strided(config.stem_stride);
+    let mut input = config.in_channels;
+    if config.residual_blocks.is_some() {
+        let first = &config.stages[0];
+        count.block([input, first.features], first.kernel, maps, layers);
+        input = first.features;
+    }
+    let mut levels = Vec::new();
+    for (i, stage) in config.stages.iter().enumerate() {
+        let features = stage.features;
+        let stride = if i == 0 { [1; 3] } else { stage.stride };
+        maps = maps.strided(stride);
+        match &config.residual_blocks {
+            Some(blocks) => {
+                for block in 0..blocks[i] {
+                    count.block([input, features], stage.kernel, maps, layers);
+                    count.convolution([features; 2], stage.kernel, true);
+                    let second = LayerConfig {
+                        dropout: 0.0,
+                        ..*layers
+                    };
+                    count.layers(maps, features, &second, false);
+                    if block == 0 && stride != [1; 3] {
+                        count.keep(maps, input);
+                    }
+                    if input != features {
+                        count.convolution([input, features], [1; 3], false);
+                        count.layers(maps, features, &second, false);
+                    }
+                    // The sum, and what the activation makes of it.
+                    count.keep(maps, features);
+                    count.keep(maps, features);
+                    input = features;
+                }
+            }
+            None => {
+                for _ in 0..config.convolutions_per_encoder_stage {
+                    count.block([input, features], stage.kernel, maps, layers);
+                    input = features;
+                }
+            }
+        }
+        levels.push(maps);
+    }
+    for i in (0..config.stages.len() - 1).rev() {
+        let (fine, coarse) = (&config.stages[i], &config.stages[i + 1]);
+        count.convolution([coarse.features, fine.features], coarse.stride, true);
+        count.keep(levels[i], 2 * fine.features);
+        let mut input = 2 * fine.features;
+        for _ in 0..config.convolutions_per_decoder_stage {
+            count.block([input, fine.features], fine.kernel, levels[i], layers);
+            input = fine.features;
+        }
+        if i == 0 || config.deep_supervision {
+            let (stride, maps) = match i {
+                0 => (config.stem_stride, images),
+                _ => ([1; 3], levels[i]),
+            };
+            count.convolution([fine.features, config.num_classes], stride, true);
+            count.logits(maps, config.num_classes);
+        }
+    }
+    // Of the last block: the gradient of its result, of what was normalised, and of what was convolved.
+    count.backward += 3 * levels[0].elements(config.stages[0].features);
+}
+
+fn vnet(count: &mut Count, config: &VNetConfig, images: Maps) {
+    let layers = &config.layers;
+    let residual = |count: &mut Count, input: usize, features: usize, times: usize, maps: Maps| {
+        for i in 0..times {
+            let channels = [if i == 0 { input } else { features }, features];
+            if i + 1 < times {
+                count.block(channels, [5; 3], maps, layers);
+                continue;
+            }
+            count.convolution(channels, [5; 3], true);
+            if layers.normalization != Normalization::None {
+                count.layers(maps, features, layers, false);
+            }
+        }
+        if layers.activation == Activation::PRelu {
+            count.learn(features);
+        }
+        count.keep(maps, features);
+        count.keep(maps, features);
+    };
+    let mut levels = Vec::new();
+    let mut maps = images;
+    for (level, times) in config.variant.down().into_iter().enumerate() {
+        let features = config.features << level;
+        let mut input = config.in_channels;
+        if level > 0 {
+            maps = maps.strided([2; 3]);
+            count.block([features / 2, features], [2; 3], maps, layers);
+            input = features;
+        }
+        residual(count, input, features, times, maps);
+        levels.push(maps);
+    }
+    for (level, times) in config.variant.up().into_iter().enumerate().rev() {
+        let features = config.features << level;
+        let below = if level + 2 == VNET_LEVELS {
+            2 * features
+        } else {
+            4 * features
+        };
+        count.convolution([below, features], [2; 3], true);
+        count.layers(levels[level], features, layers, true);
+        count.keep(levels[level], 2 * features);
+        residual(count, 2 * features, 2 * features, times, levels[level]);
+    }
+    let (joined, classes) = (2 * config.features, config.num_classes);
+    if config.variant == VNetVariant::Prototxt {
+        let bare = LayerConfig {
+            normalization: Normalization::None,
+            dropout: 0.0,
+            ..*layers
+        };
+        count.block([joined, classes], [5; 3], images, &bare);
+        count.convolution([classes; 2], [1; 3], true);
+    } else {
+        count.convolution([joined, classes], [1; 3], true);
+    }
+    count.logits(images, classes);
+    count.backward += 3 * images.elements(joined);
+}
+
+fn cicek_unet(count: &mut Count, config: &CicekUNetConfig, images: Maps) {
+    let layers = &config.layers;
+    let first = |level: usize| config.features << level;
+    let mut levels = Vec::new();
+    let mut maps = images;
+    for level in 0..CICEK_LEVELS {
+        let input = if level == 0 {
+            config.in_channels
+        } else {
+            first(level)
+        };
+        if level > 0 {
+            maps = maps.strided([2; 3]);
+            count.keep(maps, input);
+        }
+        count.block([input, first(level)], [3; 3], maps, layers);
+        count.block([first(level), 2 * first(level)], [3; 3], maps, layers);
+        levels.push(maps);
+    }
+    for level in (0..CICEK_LEVELS - 1).rev() {
+        let (below, skip) = (4 * first(level), 2 * first(level));
+        count.convolution([below; 2], [2; 3], true);
+        count.keep(levels[level], below + skip);
+        count.block([below + skip, skip], [3; 3], levels[level], layers);
+        count.block([skip, skip], [3; 3], levels[level], layers);
+    }
+    count.convolution([2 * config.features, config.num_classes], [1; 3], true);
+    count.logits(images, config.num_classes);
+    count.backward += 3 * images.elements(2 * config.features);
+}

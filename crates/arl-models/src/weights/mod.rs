@@ -1,0 +1,259 @@
+//! Weights of networks as PyTorch names and stores them.
+
+mod error;
+mod names;
+mod read;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::Path;
+
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::tensor::{DType, Tensor, TensorData};
+use safetensors::tensor::{Dtype, TensorView};
+
+use crate::{Network, NetworkConfig};
+pub use error::WeightsError;
+use names::{Name, Names};
+
+/// Tensors by the names that they have in PyTorch.
+///
+/// [`UNet`](crate::UNet)s have the names of nnU-Net's `PlainConvUNet` and `ResidualEncoderUNet`, each tensor once: what those list
+/// a second time (`all_modules`, `decoder.encoder`) is the same tensor, and is passed over when it is read. The networks that
+/// have no counterpart in PyTorch are named by their fields, as `down.0.blocks.1.conv.weight`; a transposed convolution has
+/// the layout of `ConvTranspose3d`.
+///
+/// ```
+/// use arl_models::{NetworkConfig, StageConfig, UNetConfig, Weights};
+/// use burn::tensor::Device;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let stages = vec![StageConfig::new(4, [3; 3], [1; 3]), StageConfig::new(8, [3; 3], [2; 3])];
+/// let config = NetworkConfig::UNet(UNetConfig::new(1, 2, stages));
+/// let network = config.init_seeded(&Device::flex(), 1)?;
+/// let weights = Weights::of(&network, &config);
+/// assert_eq!(weights.shape("decoder.transpconvs.0.weight"), Some([8, 4, 2, 2, 2].to_vec()));
+///
+/// let file = std::env::temp_dir().join("arl-example.safetensors");
+/// weights.write(&file, [])?;
+/// let other = config.init_seeded(&Device::flex(), 2)?;
+/// let same = Weights::read(&file)?.load_into(other, &config)?;
+/// # std::fs::remove_file(&file)?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Weights {
+    tensors: BTreeMap<String, TensorData>,
+}
+
+impl Weights {
+    /// The weights of a network, which `config` describes.
+    pub fn of(network: &Network, config: &NetworkConfig) -> Self {
+        struct Collect {
+            names: Names,
+            tensors: BTreeMap<String, TensorData>,
+        }
+        impl ModuleVisitor for Collect {
+            fn enter_module(&mut self, name: &str, container: &str) {
+                self.names.enter(name, container);
+            }
+            fn exit_module(&mut self, _name: &str, _container: &str) {
+                self.names.exit();
+            }
+            fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+                let Name { text, pointwise } = self.names.here();
+                let value = param.val();
+                let value = if pointwise { swapped(value) } else { value };
+                // Made by PyTorch's batch normalisation, and asked for when its weights are loaded.
+                if let Some(norm) = text.strip_suffix(".running_mean") {
+                    let count = TensorData::new(vec![0i64], [0usize; 0]);
+                    self.tensors.insert(format!("{norm}.{BATCHES}"), count);
+                }
+                self.tensors
+                    .insert(text, value.into_data().convert::<f32>());
+            }
+        }
+        let mut collect = Collect {
+            names: Names::new(config),
+            tensors: BTreeMap::new(),
+        };
+        network.visit(&mut collect);
+        Self {
+            tensors: collect.tensors,
+        }
+    }
+
+    /// Reads a file of PyTorch (`.pth`, `.pt`) or safetensors, which its content tells apart. In a checkpoint of nnU-Net the
+    /// weights are under `network_weights`, in others under `state_dict` or at the top.
+    ///
+    /// Nothing in a file is executed.
+    ///
+    /// # Errors
+    /// When the file can't be read, is of another kind, is damaged, or holds no tensors.
+    pub fn read(path: &Path) -> Result<Self, WeightsError> {
+        let tensors = read::read(path)?;
+        if tensors.is_empty() {
+            return Err(WeightsError::File {
+                path: path.to_owned(),
+                problem: "holds no weights".into(),
+            });
+        }
+        Ok(Self { tensors })
+    }
+
+    /// Writes safetensors, with notes beside the tensors. What is at `path` is overwritten.
+    ///
+    /// # Errors
+    /// When the file can't be written.
+    pub fn write(
+        &self,
+        path: &Path,
+        notes: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<(), WeightsError> {
+        let failed = |problem: String| WeightsError::File {
+            path: path.to_owned(),
+            problem,
+        };
+        let mut views = Vec::with_capacity(self.tensors.len());
+        for (name, tensor) in &self.tensors {
+            let dtype = match tensor.dtype() {
+                DType::I64 => Dtype::I64,
+                _ => Dtype::F32,
+            };
+            let view = TensorView::new(dtype, tensor.shape().to_vec(), tensor.as_bytes());
+            views.push((name, view.map_err(|error| failed(error.to_string()))?));
+        }
+        let notes: HashMap<String, String> = notes.into_iter().collect();
+        safetensors::serialize_to_file(views, Some(notes), path)
+            .map_err(|error| failed(error.to_string()))
+    }
+
+    /// The size of a tensor.
+    pub fn shape(&self, name: &str) -> Option<Vec<usize>> {
+        Some(self.tensors.get(name)?.shape().to_vec())
+    }
+
+    /// The names of all tensors.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    /// A network with these weights instead of its own; `config` describes it.
+    ///
+    /// # Errors
+    /// Names every tensor that the network has and these weights have not, every one that the network has not, and every one
+    /// of another size.
+    pub fn load_into(
+        &self,
+        network: Network,
+        config: &NetworkConfig,
+    ) -> Result<Network, WeightsError> {
+        struct Load<'a> {
+            names: Names,
+            tensors: BTreeMap<&'a str, &'a TensorData>,
+            used: BTreeSet<String>,
+            missing: Vec<String>,
+            misshaped: Vec<String>,
+        }
+        impl ModuleMapper for Load<'_> {
+            fn enter_module(&mut self, name: &str, container: &str) {
+                self.names.enter(name, container);
+            }
+            fn exit_module(&mut self, _name: &str, _container: &str) {
+                self.names.exit();
+            }
+            fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+                let Name { text, pointwise } = self.names.here();
+                let mut expected: Vec<usize> = param.dims().to_vec();
+                if pointwise {
+                    expected.swap(0, 1);
+                }
+                let Some(&data) = self.tensors.get(text.as_str()) else {
+                    self.missing.push(text);
+                    return param;
+                };
+                let found = data.shape().to_vec();
+                if found != expected {
+                    self.misshaped
+                        .push(format!("{text} ({found:?} instead of {expected:?})"));
+                    self.used.insert(text);
+                    return param;
+                }
+                self.used.insert(text);
+                let data = data.clone().convert::<f32>();
+                param.map(|old| {
+                    let value = Tensor::from_data(data, &old.device());
+                    let value = if pointwise { swapped(value) } else { value };
+                    match old.is_require_grad() {
+                        true => value.require_grad(),
+                        false => value,
+                    }
+                })
+            }
+        }
+        let mut load = Load {
+            names: Names::new(config),
+            tensors: (self.tensors.iter())
+                .map(|(name, data)| (without_wrappers(name), data))
+                .collect(),
+            used: BTreeSet::new(),
+            missing: Vec::new(),
+            misshaped: Vec::new(),
+        };
+        let network = network.map(&mut load);
+        let unexpected: Vec<String> = (load.tensors.keys())
+            .filter(|&&name| !load.used.contains(name) && !is_repeated(name, &load.used))
+            .map(|&name| name.to_owned())
+            .collect();
+        let (missing, misshaped) = (load.missing, load.misshaped);
+        match missing.is_empty() && unexpected.is_empty() && misshaped.is_empty() {
+            true => Ok(network),
+            false => Err(WeightsError::Other {
+                missing,
+                unexpected,
+                misshaped,
+            }),
+        }
+    }
+}
+
+/// What PyTorch's batch normalisation counts, which nothing here uses.
+const BATCHES: &str = "num_batches_tracked";
+
+/// The name without what compiling and training on several devices put before it.
+fn without_wrappers(name: &str) -> &str {
+    let name = name.strip_prefix("module.").unwrap_or(name);
+    name.strip_prefix("_orig_mod.").unwrap_or(name)
+}
+
+/// Whether nnU-Net's networks list a tensor under this name that they have under another, among `names`; or PyTorch counts
+/// batches under it for a normalisation among them.
+fn is_repeated(name: &str, names: &BTreeSet<String>) -> bool {
+    let name = name.strip_prefix("decoder.encoder.").map_or_else(
+        || name.to_owned(),
+        |of_encoder| format!("encoder.{of_encoder}"),
+    );
+    if names.contains(&name) {
+        return true;
+    }
+    let has = |prefix: &str| {
+        names
+            .range(prefix.to_owned()..)
+            .next()
+            .is_some_and(|n| n.starts_with(prefix))
+    };
+    if let Some((block, _)) = name.split_once(".all_modules.") {
+        return has(&format!("{block}.conv."));
+    }
+    match name.strip_suffix(BATCHES) {
+        Some(norm) => names.contains(&format!("{norm}running_mean")),
+        None => false,
+    }
+}
+
+/// The first two axes swapped, for weights of 1×1×1 convolutions.
+fn swapped<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
+    tensor.swap_dims(0, 1)
+}

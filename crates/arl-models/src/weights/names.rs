@@ -1,0 +1,121 @@
+//! What PyTorch calls the parameters of our networks.
+
+use crate::{NetworkConfig, UNetConfig};
+
+/// Follows a visit of a network and knows the name of the parameter that it has come to.
+pub(super) struct Names {
+    /// The U-Net that is visited, if it is one: nnU-Net's names depend on its stages.
+    unet: Option<UNetConfig>,
+    /// The fields on the way here; `None` for what has no part in a name.
+    path: Vec<Option<String>>,
+}
+
+/// A parameter's name in PyTorch.
+pub(super) struct Name {
+    pub text: String,
+    /// Whether PyTorch has the first two axes in the other order: a 1×1×1 convolution is stored here as the transposed
+    /// convolution that it is with a larger stride.
+    pub pointwise: bool,
+}
+
+impl Names {
+    pub fn new(config: &NetworkConfig) -> Self {
+        Self {
+            unet: match config {
+                NetworkConfig::UNet(config) => Some(config.clone()),
+                NetworkConfig::VNet(_) | NetworkConfig::CicekUNet(_) => None,
+            },
+            path: Vec::new(),
+        }
+    }
+
+    pub fn enter(&mut self, name: &str, container: &str) {
+        let variant = container.starts_with("Enum:");
+        let unnamed = matches!(name, "layers" | "learned");
+        self.path.push(match (variant || unnamed, name) {
+            (true, _) => None,
+            (false, "gamma" | "alpha") => Some("weight".into()),
+            (false, "beta") => Some("bias".into()),
+            (false, name) => Some(name.into()),
+        });
+    }
+
+    pub fn exit(&mut self) {
+        self.path.pop();
+    }
+
+    /// The name of the parameter here.
+    pub fn here(&self) -> Name {
+        let path: Vec<&str> = self.path.iter().flatten().map(String::as_str).collect();
+        match &self.unet {
+            Some(unet) => nnunet(unet, &path),
+            None => Name {
+                text: path.join("."),
+                pointwise: false,
+            },
+        }
+    }
+}
+
+/// The names of `dynamic_network_architectures` (`PlainConvUNet`, `ResidualEncoderUNet`, `UNetDecoder`), whose decoder counts
+/// from the coarsest stage on.
+fn nnunet(unet: &UNetConfig, path: &[&str]) -> Name {
+    let number = |text: &str| text.parse::<usize>().unwrap_or(0);
+    let from_coarsest = |text: &str| unet.stages.len() - 2 - number(text);
+    let mut pointwise = false;
+    // The leaf of a block: an activation is called `nonlin` there.
+    let leaf = |rest: &[&str]| rest.join(".").replace("activation.", "nonlin.");
+    let text = match path {
+        ["stem", rest @ ..] => format!("encoder.stem.convs.0.{}", leaf(rest)),
+        ["encoder", stage, "blocks", block, "activation", rest @ ..] => {
+            format!(
+                "encoder.stages.{stage}.blocks.{block}.nonlin2.{}",
+                rest.join(".")
+            )
+        }
+        ["encoder", stage, "blocks", block, "first", rest @ ..] => {
+            format!("encoder.stages.{stage}.blocks.{block}.conv1.{}", leaf(rest))
+        }
+        ["encoder", stage, "blocks", block, "second", rest @ ..] => {
+            format!("encoder.stages.{stage}.blocks.{block}.conv2.{}", leaf(rest))
+        }
+        ["encoder", stage, "blocks", block, "projection", rest @ ..] => {
+            // Behind an average pooling, where there is one. The first stage keeps the stem's resolution.
+            let at = number(stage);
+            let pooled = at > 0 && *block == "0" && unet.stages[at].stride != [1; 3];
+            let place = usize::from(pooled);
+            format!(
+                "encoder.stages.{stage}.blocks.{block}.skip.{place}.{}",
+                leaf(rest)
+            )
+        }
+        ["encoder", stage, "blocks", block, rest @ ..] => {
+            format!("encoder.stages.{stage}.0.convs.{block}.{}", leaf(rest))
+        }
+        ["decoder", stage, "upsample", rest @ ..] => {
+            format!(
+                "decoder.transpconvs.{}.{}",
+                from_coarsest(stage),
+                rest.join(".")
+            )
+        }
+        ["decoder", stage, "convolutions", "blocks", block, rest @ ..] => {
+            format!(
+                "decoder.stages.{}.convs.{block}.{}",
+                from_coarsest(stage),
+                leaf(rest)
+            )
+        }
+        ["heads", level, rest @ ..] => {
+            // The finest head undoes the stride of the stem.
+            pointwise = rest == ["weight"] && (*level != "0" || unet.stem_stride == [1; 3]);
+            format!(
+                "decoder.seg_layers.{}.{}",
+                from_coarsest(level),
+                rest.join(".")
+            )
+        }
+        other => other.join("."),
+    };
+    Name { text, pointwise }
+}

@@ -1,0 +1,200 @@
+use std::io::Write;
+
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::tensor::{Device, Tensor};
+
+use super::*;
+use crate::{
+    Activation, CicekUNetConfig, LayerConfig, Normalization, StageConfig, UNetConfig, VNetConfig,
+};
+
+fn stages() -> Vec<StageConfig> {
+    vec![
+        StageConfig::new(4, [1, 3, 3], [1; 3]),
+        StageConfig::new(6, [3; 3], [1, 2, 2]),
+        StageConfig::new(6, [3; 3], [2; 3]),
+    ]
+}
+
+fn networks() -> Vec<NetworkConfig> {
+    let unet = UNetConfig::new(2, 3, stages());
+    let learned = LayerConfig {
+        normalization: Normalization::Batch,
+        activation: Activation::PRelu,
+        dropout: 0.0,
+    };
+    vec![
+        NetworkConfig::UNet(unet.clone()),
+        NetworkConfig::UNet(
+            unet.clone()
+                .with_stem_stride([1, 2, 2])
+                .with_layers(learned),
+        ),
+        NetworkConfig::UNet(
+            unet.with_residual_blocks(Some(vec![1, 2, 1]))
+                .with_layers(learned),
+        ),
+        NetworkConfig::VNet(VNetConfig::new(1, 2).with_features(2)),
+        NetworkConfig::CicekUNet(CicekUNetConfig::new(1, 2).with_features(2)),
+    ]
+}
+
+fn values(network: &Network) -> Vec<f32> {
+    struct Collect(Vec<f32>);
+    impl ModuleVisitor for Collect {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            self.0.extend(param.val().into_data().iter::<f32>());
+        }
+    }
+    let mut collect = Collect(Vec::new());
+    network.visit(&mut collect);
+    collect.0
+}
+
+#[test]
+fn written_and_read_weights_are_the_same_bits() {
+    let (device, folder) = (Device::flex(), tempfile::tempdir().unwrap());
+    let path = folder.path().join("weights.safetensors");
+    for config in networks() {
+        let (network, other) = (
+            config.try_init(&device).unwrap(),
+            config.try_init(&device).unwrap(),
+        );
+        let note = ("made by".to_owned(), "a test".to_owned());
+        Weights::of(&network, &config).write(&path, [note]).unwrap();
+        assert_ne!(values(&network), values(&other));
+        let weights = Weights::read(&path).unwrap();
+        let loaded = weights.load_into(other, &config).unwrap();
+        assert_eq!(values(&loaded), values(&network), "{config:?}");
+    }
+}
+
+#[test]
+fn names_and_layouts_are_nnunets() {
+    let config = NetworkConfig::UNet(
+        UNetConfig::new(2, 3, stages()).with_residual_blocks(Some(vec![1, 2, 1])),
+    );
+    let weights = Weights::of(&config.try_init(&Device::flex()).unwrap(), &config);
+    for (name, shape) in [
+        ("encoder.stem.convs.0.conv.weight", &[4, 2, 1, 3, 3][..]),
+        (
+            "encoder.stages.1.blocks.0.skip.1.conv.weight",
+            &[6, 4, 1, 1, 1],
+        ),
+        ("encoder.stages.1.blocks.1.conv2.norm.bias", &[6]),
+        ("decoder.transpconvs.1.weight", &[6, 4, 1, 2, 2]),
+        ("decoder.stages.1.convs.1.conv.weight", &[4, 4, 1, 3, 3]),
+        ("decoder.seg_layers.0.weight", &[3, 6, 1, 1, 1]),
+        ("decoder.seg_layers.1.weight", &[3, 4, 1, 1, 1]),
+    ] {
+        assert_eq!(weights.shape(name).as_deref(), Some(shape), "{name}");
+    }
+    // The last stage is strided and keeps its features, so it has nothing to project.
+    assert!(
+        weights
+            .names()
+            .all(|name| !name.contains("stages.2.blocks.0.skip"))
+    );
+}
+
+#[test]
+fn every_tensor_that_does_not_fit_is_named() {
+    let device = Device::flex();
+    let config = NetworkConfig::UNet(UNetConfig::new(2, 3, stages()));
+    let mut weights = Weights::of(&config.try_init(&device).unwrap(), &config);
+    let head = "decoder.seg_layers.1.bias";
+    weights
+        .tensors
+        .remove("decoder.transpconvs.0.bias")
+        .unwrap();
+    let odd = weights.tensors.remove(head).unwrap();
+    weights.tensors.insert("somebody.else".into(), odd);
+    let flat = TensorData::new(vec![0f32; 6], [6]);
+    weights.tensors.insert(head.into(), flat);
+    // These are passed over: the same tensors again.
+    let bias = weights.tensors["encoder.stages.0.0.convs.0.conv.bias"].clone();
+    for again in [
+        "encoder.stages.0.0.convs.0.all_modules.0.bias",
+        "decoder.encoder.stages.0.0.convs.0.conv.bias",
+    ] {
+        weights.tensors.insert(again.into(), bias.clone());
+    }
+    let other = config.try_init(&device).unwrap();
+    let error = weights.load_into(other, &config).unwrap_err();
+    let WeightsError::Other {
+        missing,
+        unexpected,
+        misshaped,
+    } = &error
+    else {
+        panic!("{error}");
+    };
+    assert_eq!(*missing, ["decoder.transpconvs.0.bias"]);
+    assert_eq!(*unexpected, ["somebody.else"]);
+    assert_eq!(
+        *misshaped,
+        ["decoder.seg_layers.1.bias ([6] instead of [3])"]
+    );
+    let line = error.to_string();
+    assert!(
+        line.contains("1 unexpected: somebody.else") && line.lines().count() == 1,
+        "{line}"
+    );
+}
+
+#[test]
+fn names_of_compiled_and_distributed_networks_are_known() {
+    let config = NetworkConfig::UNet(UNetConfig::new(2, 3, stages()));
+    let network = config.try_init(&Device::flex()).unwrap();
+    let mut weights = Weights::of(&network, &config);
+    let tensors = std::mem::take(&mut weights.tensors).into_iter();
+    weights.tensors = tensors
+        .map(|(name, data)| (format!("module._orig_mod.{name}"), data))
+        .collect();
+    let other = config.try_init(&Device::flex()).unwrap();
+    let loaded = weights.load_into(other, &config).unwrap();
+    assert_eq!(values(&loaded), values(&network));
+}
+
+#[test]
+fn foreign_and_damaged_files_are_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("weights");
+    let config = &networks()[0];
+    Weights::of(&config.try_init(&Device::flex()).unwrap(), config)
+        .write(&path, [])
+        .unwrap();
+    let whole = std::fs::read(&path).unwrap();
+    let checkpoint =
+        include_bytes!("../../../../tests/references/nnunet/plain/checkpoint_final.pth");
+    let mut cases: Vec<Vec<u8>> = vec![
+        Vec::new(),
+        b"hello, world".to_vec(),
+        b"PK\x03\x04 no archive".to_vec(),
+        vec![0x80; 40],
+    ];
+    for whole in [&whole[..], checkpoint] {
+        cases.extend(
+            [9, 10, 100, whole.len() / 2, whole.len() - 1].map(|end| whole[..end].to_vec()),
+        );
+    }
+    // A header that claims more than there is.
+    let mut claims = whole.clone();
+    claims[..8].copy_from_slice(&u64::MAX.to_le_bytes());
+    cases.push(claims);
+    for bytes in cases {
+        std::fs::File::create(&path)
+            .unwrap()
+            .write_all(&bytes)
+            .unwrap();
+        let line = Weights::read(&path).unwrap_err().to_string();
+        assert!(
+            line.contains("weights") && line.lines().count() == 1,
+            "{line}"
+        );
+    }
+    let line = Weights::read(&folder.path().join("nothing"))
+        .unwrap_err()
+        .to_string();
+    assert!(line.contains("nothing"), "{line}");
+}

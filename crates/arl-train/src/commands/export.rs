@@ -1,0 +1,39 @@
+//! `arl export`.
+
+use std::process::ExitCode;
+
+use arl_data::files;
+use arl_models::Weights;
+
+use crate::cli::ExportArguments;
+use crate::network::{Segmenter, network_config};
+use crate::run::Run;
+use burn::tensor::Device;
+
+/// Writes the weights of a run as safetensors.
+pub fn run(arguments: &ExportArguments) -> anyhow::Result<ExitCode> {
+    let out = &arguments.out;
+    anyhow::ensure!(
+        !out.exists() || arguments.force,
+        "{}: exists; choose another --out, or --force to overwrite",
+        out.display()
+    );
+    let run = Run::open(&arguments.run)?;
+    let (config, plan) = run.load()?;
+    let described = network_config(&plan, &config)?;
+    let segmenter = Segmenter::load(&run, &config, &plan, &Device::flex())?;
+    let weights = Weights::of(&segmenter.network, &described);
+    let notes = [
+        ("format".to_owned(), "pt".to_owned()),
+        ("arl".to_owned(), config.version.clone()),
+        ("network".to_owned(), serde_json::to_string(&described)?),
+        ("plan".to_owned(), serde_json::to_string(&plan)?),
+    ];
+    files::replace(out, ".safetensors", |temporary| {
+        weights
+            .write(temporary, notes)
+            .map_err(std::io::Error::other)
+    })?;
+    eprintln!("{}: {} tensors", out.display(), weights.names().count());
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,111 @@
+//! `arl import`.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use arl_loss::DeepSupervision;
+use arl_models::Weights;
+use burn::module::Module;
+use burn::tensor::Device;
+use pytorch_reader::{PytorchError, PytorchReader};
+use serde::Deserialize;
+
+use crate::checkpoints::Imported;
+use crate::cli::ImportArguments;
+use crate::config::{TrainConfig, write_json};
+use crate::network::{Segmenter, network_config};
+use crate::nnunet;
+use crate::run::Run;
+
+/// What nnU-Net's checkpoint says about its training.
+#[derive(Deserialize)]
+struct InitArguments {
+    configuration: String,
+}
+
+/// Makes a run of a network that nnU-Net has trained.
+pub fn run(arguments: &ImportArguments) -> anyhow::Result<ExitCode> {
+    let checkpoint = &arguments.checkpoint;
+    // nnU-Net's own folder of a trained model: plans.json, dataset.json, fold_0/checkpoint_final.pth.
+    let plans = match &arguments.plans {
+        Some(path) => path.clone(),
+        None => beside(checkpoint, "plans.json")?,
+    };
+    let dataset = match &arguments.dataset_json {
+        Some(path) => path.clone(),
+        None => plans.with_file_name("dataset.json"),
+    };
+    let weights = Weights::read(checkpoint)?;
+    let configuration = match &arguments.configuration {
+        Some(name) => name.clone(),
+        None => entry::<InitArguments>(checkpoint, "init_args")?
+            .map_or_else(|| "3d_fullres".into(), |found| found.configuration),
+    };
+    let mirror_axes =
+        entry::<Option<Vec<usize>>>(checkpoint, "inference_allowed_mirroring_axes")?.flatten();
+    let (plan, layers) = nnunet::translate(
+        &plans,
+        &dataset,
+        &configuration,
+        mirror_axes.unwrap_or_default(),
+    )?;
+    let config = TrainConfig::imported(&plan, checkpoint, layers)?;
+    let network_config = network_config(&plan, &config)?;
+    let device = Device::flex();
+    let network = weights
+        .load_into(network_config.try_init(&device)?, &network_config)
+        .with_context(|| format!("{} does not fit {}", checkpoint.display(), plans.display()))?;
+    let parameters = network.num_params();
+    let loss = DeepSupervision::new(&config.loss_config(&plan)?);
+    let segmenter = Segmenter::new(network, loss, &plan);
+
+    let run = Run::create(&arguments.out, arguments.force)?;
+    write_json(&run.plan(), &plan)?;
+    Imported::new(run.checkpoints()).save(segmenter.into_record())?;
+    // Last: with it the directory is a run.
+    write_json(&run.config(), &config)?;
+    eprintln!(
+        "{}: {parameters} parameters, {} classes, patch {:?}",
+        plan.dataset,
+        plan.outputs(),
+        plan.patch_size
+    );
+    eprintln!(
+        "predict with: arl predict {} IMAGES --out PREDICTIONS (--mirror for what nnU-Net does by default)",
+        arguments.out.display()
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A file that nnU-Net puts into the folder above that of a fold; else one beside the checkpoint.
+fn beside(checkpoint: &Path, name: &str) -> anyhow::Result<PathBuf> {
+    let folder = checkpoint.parent().unwrap_or(Path::new(""));
+    let above = folder.parent().map(|above| above.join(name));
+    let candidates = above.into_iter().chain([folder.join(name)]);
+    candidates
+        .into_iter()
+        .find(|path| path.is_file())
+        .with_context(|| {
+            format!(
+                "{}: there is no {name} in its folder or above; name it with --plans",
+                checkpoint.display()
+            )
+        })
+}
+
+/// An entry of a checkpoint that is no tensor; `None` if there is none, as in safetensors.
+fn entry<T: serde::de::DeserializeOwned>(
+    checkpoint: &Path,
+    key: &str,
+) -> anyhow::Result<Option<T>> {
+    if checkpoint.extension().is_some_and(|e| e == "safetensors") {
+        return Ok(None);
+    }
+    match PytorchReader::load_config(checkpoint, Some(key)) {
+        Ok(value) => Ok(Some(value)),
+        Err(PytorchError::KeyNotFound(_)) => Ok(None),
+        Err(error) => Err(error)
+            .with_context(|| format!("{}: its {key} can't be understood", checkpoint.display())),
+    }
+}

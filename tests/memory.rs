@@ -1,0 +1,116 @@
+//! What a training step takes of the memory, held to the estimate.
+
+#[path = "common/live_bytes.rs"]
+mod live_bytes;
+
+use arl::loss::{DeepSupervision, LossConfig, LossKind, RegionGrid};
+use arl::models::{
+    CicekUNetConfig, NetworkConfig, SegmentationModel, StageConfig, UNetConfig, VNetConfig,
+    estimate_memory,
+};
+use burn::optim::{AdamWConfig, GradientsParams};
+use burn::tensor::{Device, Distribution, Tensor};
+use live_bytes::{LiveBytes, most_during};
+
+#[global_allocator]
+static ALLOCATOR: LiveBytes = LiveBytes;
+
+/// The most bytes that two training steps held, the network, its optimiser and the batch among them.
+fn measured(config: &NetworkConfig, patch: [usize; 3], batch: usize) -> usize {
+    let device = Device::flex().autodiff();
+    let ((), most) = most_during(|| {
+        let mut network = config.init_seeded(&device, 0).unwrap();
+        let loss = LossConfig::of(LossKind::ArlCe).with_regions(RegionGrid::size([16; 3]));
+        let loss = DeepSupervision::new(&loss);
+        let mut optimizer = AdamWConfig::new().init();
+        let [d, h, w] = patch;
+        let (channels, classes) = config.channels();
+        for _ in 0..2 {
+            let shape = [batch, channels, d, h, w];
+            let images = Tensor::<5>::random(shape, Distribution::Normal(0.0, 1.0), &device);
+            let labels = Distribution::Uniform(0.0, classes as f64);
+            let labels = Tensor::<4>::random([batch, d, h, w], labels, &device).int();
+            let value = loss.forward(network.forward(images), labels);
+            let gradients = GradientsParams::from_grads(value.backward(), &network);
+            network = optimizer.step(1e-3, network, gradients);
+        }
+    });
+    most
+}
+
+fn stages(features: &[usize]) -> Vec<StageConfig> {
+    let stride = |stage| if stage == 0 { [1; 3] } else { [2; 3] };
+    let stages = features.iter().enumerate();
+    stages
+        .map(|(i, &f)| StageConfig::new(f, [3; 3], stride(i)))
+        .collect()
+}
+
+#[test]
+fn estimates_are_within_fifteen_percent() {
+    let unet = |features: &[usize], classes| UNetConfig::new(1, classes, stages(features));
+    let cases = [
+        (
+            "plain",
+            NetworkConfig::UNet(unet(&[16, 32, 64], 4)),
+            [32, 32, 32],
+            2,
+        ),
+        (
+            "many classes",
+            NetworkConfig::UNet(unet(&[8, 16, 32], 40)),
+            [32, 32, 32],
+            1,
+        ),
+        (
+            "wide",
+            NetworkConfig::UNet(unet(&[64, 128, 256], 3)),
+            [16, 16, 16],
+            1,
+        ),
+        (
+            "stem",
+            NetworkConfig::UNet(unet(&[16, 32, 64], 8).with_stem_stride([2; 3])),
+            [64, 32, 32],
+            1,
+        ),
+        (
+            "residual",
+            NetworkConfig::UNet(
+                unet(&[16, 32, 64], 4)
+                    .with_residual_blocks(Some(vec![1, 3, 4]))
+                    .with_convolutions_per_decoder_stage(1),
+            ),
+            [32, 32, 32],
+            2,
+        ),
+        (
+            "V-Net",
+            NetworkConfig::VNet(VNetConfig::new(1, 3).with_features(4)),
+            [32, 32, 32],
+            1,
+        ),
+        (
+            "Çiçek",
+            NetworkConfig::CicekUNet(CicekUNetConfig::new(1, 3).with_features(8)),
+            [32, 32, 32],
+            2,
+        ),
+    ];
+    let mut wrong = Vec::new();
+    for (name, config, patch, batch) in cases {
+        let most = measured(&config, patch, batch) as f64;
+        let estimate = estimate_memory(&config, patch, batch).unwrap().total() as f64;
+        let line = format!(
+            "{name}: {:.1} MB, estimated {:.1} MB ({:+.0} %)",
+            most / 1e6,
+            estimate / 1e6,
+            100.0 * (estimate / most - 1.0)
+        );
+        println!("{line}");
+        if (estimate / most - 1.0).abs() > 0.15 {
+            wrong.push(line);
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
