@@ -108,6 +108,7 @@ fn estimates_are_within_fifteen_percent() {
             100.0 * (estimate / most - 1.0)
         );
         println!("{line}");
+        println!("{:?}", estimate_memory(&config, patch, batch).unwrap());
         if (estimate / most - 1.0).abs() > 0.15 {
             wrong.push(line);
         }

@@ -5,11 +5,12 @@
 
 writes the folder `nnunet`: `checkpoint_final.pth` after two iterations of training a tiny network on four drawn volumes (CPU, as
 the trainer leaves it, but for the optimiser's state and the logs), `plans.json`, `dataset.json`, `image_0000.nii.gz` and
-`image_0001.nii.gz`, `labels.nii.gz` (predicted with half-overlapping Gaussian windows and no mirroring), `mirrored.nii.gz` (with
-mirroring) and `margin.json`: how far apart the two largest logits of a voxel are at least, and at 1 % of the voxels. Called with
-`residual` as a second word, the network has a residual encoder.
+`image_0001.nii.gz`, `labels.nii.gz` (predicted with half-overlapping Gaussian windows and no mirroring, the logits weighed and summed in 32 bits),
+`mirrored.nii.gz` (with mirroring) and `half.nii.gz` (without, in 16 bits as nnU-Net does). Called with `residual` as a second
+word, the network has a residual encoder.
 """
 
+import functools
 import json
 import os
 import pathlib
@@ -65,6 +66,8 @@ def main():
 
     import torch
     from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprint_dataset, plan_experiment_dataset, preprocess_dataset
+    from nnunetv2.inference import predict_from_raw_data
+    from nnunetv2.inference import sliding_window_prediction as sliding
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
@@ -117,16 +120,16 @@ def main():
     for channel in (0, 1):
         save(draw(11)[channel], images / f"image_{channel:04}.nii.gz")
         shutil.copy(images / f"image_{channel:04}.nii.gz", OUT)
-    for name, mirroring in (("labels", False), ("mirrored", True)):
+    half = torch.half
+    for name, mirroring, buffers in (("labels", False, torch.float32), ("mirrored", True, torch.float32), ("half", False, half)):
+        # nnU-Net weighs and sums logits in 16 bits, which decides ties by rounding; the first two take 32.
+        torch.half = buffers
+        predict_from_raw_data.compute_gaussian = functools.lru_cache(functools.partial(sliding.compute_gaussian, dtype=buffers))
         predictor = nnUNetPredictor(tile_step_size=0.5, use_gaussian=True, use_mirroring=mirroring, perform_everything_on_device=False, device=torch.device("cpu"))
         predictor.initialize_from_trained_model_folder(str(folder), ("all",), "checkpoint_final.pth")
         listed = [[str(images / "image_0000.nii.gz"), str(images / "image_0001.nii.gz")]]
-        predictor.predict_from_files_sequential(listed, [str(work / name)], save_probabilities=True, overwrite=True)
+        predictor.predict_from_files_sequential(listed, [str(work / name)], save_probabilities=False, overwrite=True)
         shutil.copy(work / f"{name}.nii.gz", OUT / f"{name}.nii.gz")
-        if not mirroring:
-            probabilities = np.sort(np.load(work / f"{name}.npz")["probabilities"], axis=0)
-            gap = np.log(probabilities[-1]) - np.log(probabilities[-2])
-            (OUT / "margin.json").write_text(json.dumps({"least": float(gap.min()), "one_percent": float(np.quantile(gap, 0.01))}))
     shutil.copy(checkpoint_file, OUT)
     shutil.copy(folder / "plans.json", OUT)
     shutil.copy(folder / "dataset.json", OUT)

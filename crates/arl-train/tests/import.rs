@@ -51,7 +51,13 @@ fn an_imported_network_predicts_what_nnunet_predicts() {
         for channel in ["image_0000.nii.gz", "image_0001.nii.gz"] {
             fs::copy(reference.join(channel), images.join(channel)).unwrap();
         }
-        for (name, mirror) in [("labels", &[][..]), ("mirrored", &["--mirror"][..])] {
+        // Half, as nnU-Net does by default: its sums of 16 bits decide near ties by rounding.
+        let cases = [
+            ("labels", &[][..], 0),
+            ("mirrored", &["--mirror"], 0),
+            ("half", &[], 41),
+        ];
+        for (name, mirror, most) in cases {
             let out = folder.path().join(name);
             let words = ["predict", text(&run), text(&images), "--out", text(&out)];
             succeed(&[&words[..], &["--device", "cpu"], mirror].concat());
@@ -64,7 +70,161 @@ fn an_imported_network_predicts_what_nnunet_predicts() {
                 "{network}, {name}: {different} of {} voxels differ",
                 found.data.len()
             );
-            assert_eq!(different, 0, "{network}, {name}");
+            assert!(different <= most, "{network}, {name}: {different}");
         }
     }
+}
+
+#[test]
+fn what_cannot_be_imported_is_one_line_and_writes_nothing() {
+    let (reference, folder) = (reference("plain"), tempfile::tempdir().unwrap());
+    let out = folder.path().join("run");
+    let checkpoint = reference.join("checkpoint_final.pth");
+    let plans = fs::read_to_string(reference.join("plans.json")).unwrap();
+    let dataset = reference.join("dataset.json");
+    let import = |plans: &str| {
+        let file = folder.path().join("plans.json");
+        fs::write(&file, plans).unwrap();
+        let words = [
+            "import",
+            text(&checkpoint),
+            "--plans",
+            text(&file),
+            "--out",
+            text(&out),
+        ];
+        let line = refused(&[&words[..], &["--dataset-json", text(&dataset)]].concat());
+        assert!(line.contains("plans.json"), "{line}");
+        assert!(!out.exists());
+        line
+    };
+    let edited = |path: &[&str], value: serde_json::Value| {
+        let mut edited: serde_json::Value = serde_json::from_str(&plans).unwrap();
+        let target = path.iter().fold(&mut edited, |value, key| &mut value[key]);
+        *target = value;
+        import(&edited.to_string())
+    };
+    let full = ["configurations", "3d_fullres"];
+    let network = [&full[..], &["architecture", "arch_kwargs"]].concat();
+    let of_network = |key: &'static str| [&network[..], &[key]].concat();
+    // Every tensor of another size is named.
+    let line = edited(
+        &of_network("features_per_stage"),
+        serde_json::json!([4, 6, 10]),
+    );
+    assert!(
+        line.contains("decoder.transpconvs.0.weight ([8, 6, 2, 2, 2] instead of [10, 6, 2, 2, 2])"),
+        "{line}"
+    );
+    let line = edited(
+        &of_network("n_conv_per_stage"),
+        serde_json::json!([1, 1, 1]),
+    );
+    assert!(
+        line.contains("unexpected: ") && line.contains("encoder.stages.2.0.convs.1.norm.bias"),
+        "{line}"
+    );
+    let line = edited(
+        &of_network("n_conv_per_stage"),
+        serde_json::json!([3, 3, 3]),
+    );
+    assert!(
+        line.contains("missing: encoder.stages.0.0.convs.2.conv.weight"),
+        "{line}"
+    );
+    for (line, word) in [
+        (
+            edited(&["transpose_forward"], serde_json::json!([1, 0, 2])),
+            "[1, 0, 2]",
+        ),
+        (
+            edited(
+                &[&full[..], &["patch_size"]].concat(),
+                serde_json::json!([16, 16]),
+            ),
+            "not 3D",
+        ),
+        (
+            edited(
+                &[&full[..], &["patch_size"]].concat(),
+                serde_json::json!([8, 16, 18]),
+            ),
+            "18",
+        ),
+        (edited(&of_network("nonlin"), "torch.nn.ELU".into()), "ELU"),
+        (edited(&of_network("conv_bias"), false.into()), "conv_bias"),
+        (
+            edited(&of_network("n_conv_per_stage"), serde_json::json!([2, 2])),
+            "2 of blocks",
+        ),
+        (
+            edited(&["configurations"], serde_json::json!({})),
+            "3d_fullres",
+        ),
+        (import("{"), "understood"),
+    ] {
+        assert!(line.contains(word), "{word:?} is not in {line}");
+    }
+
+    let truncated = folder.path().join("checkpoint.pth");
+    let bytes = fs::read(&checkpoint).unwrap();
+    fs::write(&truncated, &bytes[..bytes.len() / 2]).unwrap();
+    let plans = reference.join("plans.json");
+    let words = [
+        "import",
+        text(&truncated),
+        "--plans",
+        text(&plans),
+        "--out",
+        text(&out),
+    ];
+    let line = refused(&words);
+    assert!(
+        line.contains("checkpoint.pth") && line.contains("damaged"),
+        "{line}"
+    );
+    assert!(!out.exists());
+}
+
+#[test]
+fn an_imported_run_is_exported_and_imported_again_but_not_trained_on() {
+    let (reference, folder) = (reference("residual"), tempfile::tempdir().unwrap());
+    let (run, again) = (folder.path().join("run"), folder.path().join("again"));
+    let checkpoint = reference.join("checkpoint_final.pth");
+    succeed(&["import", text(&checkpoint), "--out", text(&run)]);
+    let file = folder.path().join("weights.safetensors");
+    let export = ["export", text(&run), "--out", text(&file)];
+    succeed(&export);
+    assert!(refused(&export).contains("--force"));
+    let plans = reference.join("plans.json");
+    let words = [
+        "import",
+        text(&file),
+        "--plans",
+        text(&plans),
+        "--out",
+        text(&again),
+    ];
+    succeed(&words);
+    assert!(refused(&words).contains("not empty"));
+    let model = |run: &Path| {
+        let epoch = fs::read_dir(run.join("checkpoints"))
+            .unwrap()
+            .next()
+            .unwrap()
+            .unwrap();
+        fs::read(epoch.path().join("model.bpk")).unwrap().len()
+    };
+    assert_eq!(model(&run), model(&again));
+    let second = folder.path().join("second.safetensors");
+    succeed(&["export", text(&again), "--out", text(&second)]);
+    // The same but for what the plan says of mirroring, which safetensors do not hold.
+    let tensors = |path: &Path| {
+        let bytes = fs::read(path).unwrap();
+        let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+        bytes[8 + header..].to_vec()
+    };
+    assert_eq!(tensors(&file), tensors(&second));
+    let line = refused(&["train", text(&reference), "--out", text(&run), "--resume"]);
+    assert!(!line.contains("panicked"), "{line}");
 }
