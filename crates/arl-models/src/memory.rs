@@ -67,7 +67,7 @@ pub fn estimate_memory(
 }
 
 /// Tensors of the size of the largest weights that a step of the optimiser holds.
-const UPDATE: u64 = 4;
+const UPDATE: u64 = 2;
 
 /// Voxels of feature maps of some resolution, in the whole batch.
 #[derive(Clone, Copy)]
@@ -128,18 +128,14 @@ impl Count {
             self.keep(maps, channels);
         }
         let activated = activated.then_some(layers.activation);
-        match layers.normalization {
-            Normalization::None => {}
-            Normalization::Instance => self.learn(2 * channels),
-            Normalization::Batch | Normalization::Group { .. } => self.learn(2 * channels),
+        if layers.normalization != Normalization::None {
+            self.learn(2 * channels);
         }
         if activated == Some(Activation::PRelu) {
             self.learn(channels);
         }
-        // Normalisation and activation by a constant slope are one operation; else something lies between.
-        let fused =
-            layers.normalization == Normalization::Instance && activated != Some(Activation::PRelu);
-        if layers.normalization != Normalization::None && activated.is_some() && !fused {
+        // An activation of a constant slope goes back from its result; a learned one needs what it was given too.
+        if layers.normalization != Normalization::None && activated == Some(Activation::PRelu) {
             self.keep(maps, channels);
         }
     }
@@ -155,6 +151,30 @@ impl Count {
         self.convolution(channels, kernel, true);
         self.layers(maps, channels[1], layers, true);
         self.keep(maps, channels[1]);
+    }
+
+    /// The activation of a sum, whose result is kept for what comes next.
+    fn activated_sum(&mut self, maps: Maps, channels: usize, layers: &LayerConfig) {
+        if layers.activation == Activation::PRelu {
+            self.learn(channels);
+            self.keep(maps, channels);
+        }
+        self.keep(maps, channels);
+    }
+
+    /// What the backward pass of the last block takes.
+    fn last_block(&mut self, maps: Maps, channels: usize, layers: &LayerConfig) {
+        let ours = matches!(
+            layers.normalization,
+            Normalization::None | Normalization::Instance
+        );
+        let gradients = match ours && layers.activation != Activation::PRelu {
+            // Of its result, in whose place those of the convolution come.
+            true => 1,
+            // Of Burn's operations, one by one.
+            false => 4,
+        };
+        self.backward += gradients * maps.elements(channels);
     }
 
     /// Logits of a head, and their gradient.
@@ -195,9 +215,7 @@ fn unet(count: &mut Count, config: &UNetConfig, images: Maps) {
                         count.convolution([input, features], [1; 3], false);
                         count.layers(maps, features, &second, false);
                     }
-                    // The sum, and what the activation makes of it.
-                    count.keep(maps, features);
-                    count.keep(maps, features);
+                    count.activated_sum(maps, features, layers);
                     input = features;
                 }
             }
@@ -228,8 +246,7 @@ fn unet(count: &mut Count, config: &UNetConfig, images: Maps) {
             count.logits(maps, config.num_classes);
         }
     }
-    // Of the last block: the gradient of its result, of what was normalised, and of what was convolved.
-    count.backward += 3 * levels[0].elements(config.stages[0].features);
+    count.last_block(levels[0], config.stages[0].features, layers);
 }
 
 fn vnet(count: &mut Count, config: &VNetConfig, images: Maps) {
@@ -246,11 +263,7 @@ fn vnet(count: &mut Count, config: &VNetConfig, images: Maps) {
                 count.layers(maps, features, layers, false);
             }
         }
-        if layers.activation == Activation::PRelu {
-            count.learn(features);
-        }
-        count.keep(maps, features);
-        count.keep(maps, features);
+        count.activated_sum(maps, features, layers);
     };
     let mut levels = Vec::new();
     let mut maps = images;
@@ -290,7 +303,7 @@ fn vnet(count: &mut Count, config: &VNetConfig, images: Maps) {
         count.convolution([joined, classes], [1; 3], true);
     }
     count.logits(images, classes);
-    count.backward += 3 * images.elements(joined);
+    count.last_block(images, joined, layers);
 }
 
 fn cicek_unet(count: &mut Count, config: &CicekUNetConfig, images: Maps) {
@@ -321,5 +334,5 @@ fn cicek_unet(count: &mut Count, config: &CicekUNetConfig, images: Maps) {
     }
     count.convolution([2 * config.features, config.num_classes], [1; 3], true);
     count.logits(images, config.num_classes);
-    count.backward += 3 * images.elements(2 * config.features);
+    count.last_block(images, 2 * config.features, layers);
 }
