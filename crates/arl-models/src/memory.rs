@@ -37,6 +37,9 @@ impl MemoryEstimate {
 
 /// Counts what a training step takes: patches of `patch` voxels `[D, H, W]`, `batch` at a time, AdamW, f32.
 ///
+/// With gradient checkpointing (`Device::gradient_checkpointing`) what instance normalisation and activation give is computed
+/// again in the backward pass, and not kept. With group normalisation a step takes less than this says then.
+///
 /// Held to what steps on a CPU take (`tests/memory.rs`: within 15 %). A GPU's convolutions may take workspace beside that.
 ///
 /// # Errors
@@ -45,9 +48,13 @@ pub fn estimate_memory(
     config: &NetworkConfig,
     patch: [usize; 3],
     batch: usize,
+    gradient_checkpointing: bool,
 ) -> Result<MemoryEstimate, ModelError> {
     config.check_patch(patch)?;
-    let mut count = Count::default();
+    let mut count = Count {
+        checkpointing: gradient_checkpointing,
+        ..Count::default()
+    };
     let images = Maps::of(patch, batch);
     let (channels, _) = config.channels();
     count.keep(images, channels);
@@ -100,6 +107,8 @@ struct Count {
     largest: u64,
     /// Numbers of feature maps that are kept.
     kept: u64,
+    /// Whether results of normalisations are computed again rather than kept.
+    checkpointing: bool,
     /// Numbers of gradients where the backward pass begins.
     backward: u64,
 }
@@ -138,6 +147,11 @@ impl Count {
         if layers.normalization != Normalization::None && activated == Some(Activation::PRelu) {
             self.keep(maps, channels);
         }
+        // Burn computes a ReLU again with checkpointing, and keeps what it was given for that.
+        if self.checkpointing && layers.normalization == Normalization::Batch && activated.is_some()
+        {
+            self.keep(maps, channels);
+        }
     }
 
     /// A convolution with its layers, whose result is kept for what comes next.
@@ -150,7 +164,11 @@ impl Count {
     ) {
         self.convolution(channels, kernel, true);
         self.layers(maps, channels[1], layers, true);
-        self.keep(maps, channels[1]);
+        let light = layers.normalization == Normalization::Instance
+            && layers.activation != Activation::PRelu;
+        if !(self.checkpointing && light) {
+            self.keep(maps, channels[1]);
+        }
     }
 
     /// The activation of a sum, whose result is kept for what comes next.
@@ -174,7 +192,8 @@ impl Count {
             // Of Burn's operations, one by one.
             false => 4,
         };
-        self.backward += gradients * maps.elements(channels);
+        let again = u64::from(self.checkpointing && gradients == 1);
+        self.backward += (gradients + again) * maps.elements(channels);
     }
 
     /// Logits of a head, and their gradient.

@@ -1,8 +1,13 @@
 //! Normalisation and activation as one operation of Burn's backends.
 
+use std::marker::PhantomData;
+
 use burn::backend::autodiff::{
     Autodiff, NodeId,
-    checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
+    checkpoint::{
+        base::Checkpointer, retro_forward::RetroForward, state::BackwardStates,
+        strategy::CheckpointStrategy,
+    },
     grads::Gradients,
     ops::{Backward, Ops, OpsKind},
 };
@@ -142,6 +147,24 @@ impl<B: NormActivationOps> Backward<B, 3> for NormActivation {
     }
 }
 
+/// Computes the result once more for the backward pass, from what the convolution before it gave: with gradient
+/// checkpointing the result itself is not kept.
+#[derive(Debug, Clone)]
+struct Again<B: NormActivationOps> {
+    nodes: [NodeId; 3],
+    options: Options,
+    backend: PhantomData<B>,
+}
+
+impl<B: NormActivationOps> RetroForward for Again<B> {
+    fn forward(&self, states: &mut BackwardStates, out_node: NodeId) {
+        let [x, gamma, beta] = self
+            .nodes
+            .map(|node| states.get_state::<FloatTensor<B>>(&node));
+        states.save(out_node, B::norm_activation(x, gamma, beta, self.options));
+    }
+}
+
 impl<B: NormActivationOps, C: CheckpointStrategy> NormActivationOps for Autodiff<B, C> {
     fn norm_activation(
         x: FloatTensor<Self>,
@@ -150,9 +173,16 @@ impl<B: NormActivationOps, C: CheckpointStrategy> NormActivationOps for Autodiff
         options: Options,
     ) -> FloatTensor<Self> {
         let nodes = [x.node(), gamma.node(), beta.node()];
+        let again = Again::<B> {
+            nodes: [x.id(), gamma.id(), beta.id()],
+            options,
+            backend: PhantomData,
+        };
         match NormActivation
             .prepare::<C>(nodes)
-            .compute_bound()
+            .memory_bound()
+            .retro_forward(again)
+            .parents([&x, &gamma, &beta])
             .stateful()
         {
             OpsKind::Tracked(mut prep) => {
