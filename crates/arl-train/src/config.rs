@@ -147,6 +147,9 @@ pub struct TrainConfig {
     /// The layers behind its convolutions.
     #[serde(default)]
     pub layers: LayerChoices,
+    /// Whether normalised features are computed again in the backward pass instead of kept.
+    #[serde(default)]
+    pub gradient_checkpointing: bool,
     /// The loss.
     pub loss: LossKind,
     /// Edge of the loss's regions in voxels.
@@ -200,6 +203,7 @@ struct PartialConfig {
     ignore_geometry: Option<bool>,
     model: Option<ModelChoice>,
     layers: LayerChoices,
+    gradient_checkpointing: Option<bool>,
     loss: Option<LossKind>,
     region_size: Option<usize>,
     region_reduction: Option<RegionReduction>,
@@ -285,6 +289,8 @@ impl TrainConfig {
             ignore_geometry: reading.ignore_geometry,
             model: arguments.model.or(file.model).unwrap_or_default(),
             layers: arguments.layers.or(&file.layers),
+            gradient_checkpointing: arguments.gradient_checkpointing
+                || file.gradient_checkpointing.unwrap_or(false),
             loss,
             region_size: arguments
                 .region_size
@@ -347,6 +353,7 @@ impl TrainConfig {
             ignore_geometry: false,
             model: ModelChoice::Unet,
             layers,
+            gradient_checkpointing: false,
             loss: match plan.regions.is_empty() {
                 true => LossKind::ArlCe,
                 false => LossKind::Arl,

@@ -10,6 +10,7 @@ mod config;
 mod device;
 mod faults;
 mod layers;
+mod memory;
 mod monitor;
 mod network;
 mod nnunet;

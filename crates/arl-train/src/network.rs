@@ -164,7 +164,7 @@ pub fn network_config(plan: &Plan, chosen: &TrainConfig) -> anyhow::Result<Netwo
 }
 
 /// The U-Net that a plan describes.
-fn planned_unet(plan: &Plan) -> anyhow::Result<UNetConfig> {
+pub fn planned_unet(plan: &Plan) -> anyhow::Result<UNetConfig> {
     let blocks: Vec<usize> = plan.stages.iter().map(|stage| stage.blocks).collect();
     let stages = plan
         .stages

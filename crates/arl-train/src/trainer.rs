@@ -57,7 +57,10 @@ pub fn train(
 ) -> anyhow::Result<()> {
     let network = network_config(plan, config)?;
     // Parameters drawn on a device without gradients would not ask for any later.
-    let training_device = device.clone().autodiff();
+    let training_device = match config.gradient_checkpointing {
+        true => device.clone().autodiff().gradient_checkpointing(),
+        false => device.clone().autodiff(),
+    };
     let network = network.init_seeded(&training_device, config.seed)?;
     let loss = DeepSupervision::new(&config.loss_config(plan)?);
     let segmenter = Segmenter::new(network, loss, plan);
@@ -125,7 +128,7 @@ pub fn train(
             .with_checkpointing_strategy(KeepLastNCheckpoints::new(2))
             .early_stopping(WhenSpent(budget.clone()))
             .with_training_strategy(TrainingStrategy::Default(ExecutionStrategy::SingleDevice(
-                device.clone().autodiff(),
+                training_device,
             )))
             .num_epochs(epochs);
     if let Some(manifest) = resume {

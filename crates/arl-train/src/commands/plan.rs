@@ -11,6 +11,7 @@ use arl_data::plan::{Architecture, Plan};
 use super::CaseProgress;
 use crate::cli::PlanArguments;
 use crate::device;
+use crate::memory;
 
 /// Prints what the data suggests.
 pub fn run(arguments: &PlanArguments) -> anyhow::Result<ExitCode> {
@@ -81,6 +82,12 @@ fn describe(plan: &Plan) {
         "feature maps     {:.1} million elements for each patch",
         plan.feature_map_elements() as f64 / 1e6
     );
+    if let Some(bytes) = memory::of_planned(plan) {
+        println!(
+            "memory           about {} for a training step",
+            memory::gigabytes(bytes)
+        );
+    }
     if let Some(low) = &plan.low_resolution {
         println!(
             "low resolution   {:.3?} mm, median shape {:?}, patch {:?}, batch of {}",

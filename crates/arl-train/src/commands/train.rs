@@ -15,7 +15,7 @@ use crate::checkpoints::{Manifest, last_complete};
 use crate::cli::{ReadingArguments, TrainArguments};
 use crate::config::{Augment, TrainConfig, first_choices, write_json};
 use crate::layers::LayerChoices;
-use crate::network::network_config;
+use crate::memory;
 use crate::planning::Planning;
 use crate::run::Run;
 use crate::{device, preview, trainer};
@@ -96,7 +96,7 @@ fn start(arguments: &TrainArguments) -> anyhow::Result<()> {
         check_name(&plan, dataset, &prepared.plan)?;
     }
     config.loss_config(&plan)?;
-    network_config(&plan, &config)?;
+    memory::check(&plan, &config, cpu)?;
     let transforms = config.augment.transforms(&plan);
     transforms
         .validate_for(plan.patch_size, plan.target_spacing)
@@ -137,6 +137,7 @@ fn resume(arguments: &TrainArguments) -> anyhow::Result<()> {
         || arguments.fold.is_some()
         || arguments.model.is_some()
         || arguments.layers != LayerChoices::default()
+        || arguments.gradient_checkpointing
         || arguments.plan.is_some()
         || arguments.planning != Planning::default()
         || arguments.config.is_some()
