@@ -97,7 +97,7 @@ impl View {
             Some(size) if view.elements() <= stored && size < isize::MAX as usize => {}
             _ => {
                 return Err(format!(
-                    "has the size {:?} but {stored} stored numbers; save it .contiguous()",
+                    "has the size {:?} but {stored} stored numbers; save its .contiguous()",
                     view.shape
                 ));
             }
@@ -126,18 +126,37 @@ impl View {
         self.elements().saturating_mul(self.size())
     }
 
+    /// Whether the elements lie in row-major order without gaps.
+    fn is_contiguous(&self) -> bool {
+        let mut expected = 1usize;
+        let mut axes = self.shape.iter().zip(&self.strides).rev();
+        axes.all(|(&length, &stride)| {
+            let fits = length == 1 || stride == expected;
+            expected = expected.saturating_mul(length);
+            fits
+        })
+    }
+
     /// The elements in row-major order; `None` if they reach out of the storage.
     pub fn gathered(&self, storage: &[u8]) -> Option<Vec<u8>> {
         let (size, elements) = (self.size(), self.elements());
         if self.bytes() > storage.len() {
             return None;
         }
+        if self.is_contiguous() {
+            let start = self.offset.checked_mul(size)?;
+            return Some(
+                storage
+                    .get(start..start.checked_add(self.bytes())?)?
+                    .to_vec(),
+            );
+        }
         let mut bytes = Vec::with_capacity(self.bytes());
-        let mut index = vec![0; self.shape.len()];
+        let mut index = vec![0usize; self.shape.len()];
         for _ in 0..elements {
-            let steps = index.iter().zip(&self.strides);
-            let place = steps.fold(Some(self.offset), |place, (&i, &stride): (&usize, _)| {
-                place?.checked_add(i.checked_mul(stride)?)
+            let mut steps = index.iter().zip(&self.strides);
+            let place = steps.try_fold(self.offset, |place, (&i, &stride)| {
+                place.checked_add(i.checked_mul(stride)?)
             })?;
             let start = place.checked_mul(size)?;
             bytes.extend_from_slice(storage.get(start..start.checked_add(size)?)?);
