@@ -45,6 +45,18 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
+    /// Whether a file begins as checkpoints do.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub fn is_one(path: &Path) -> Result<bool, CheckpointError> {
+        let mut start = Vec::new();
+        File::open(path)
+            .and_then(|file| file.take(2).read_to_end(&mut start))
+            .map_err(|error| CheckpointError::new(path, error.to_string()))?;
+        Ok(start == b"PK")
+    }
+
     /// Opens a checkpoint; no tensor is read yet.
     ///
     /// # Errors
