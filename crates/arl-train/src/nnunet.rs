@@ -1,5 +1,8 @@
 //! What nnU-Net v2 stores of a trained network, as ours: its `plans.json` and `dataset.json` become a plan.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
