@@ -1,5 +1,8 @@
 //! What nnU-Net v2 stores of a trained network, as ours: its `plans.json` and `dataset.json` become a plan.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -40,7 +43,11 @@ struct Configuration {
     spacing: Vec<f64>,
     normalization_schemes: Vec<String>,
     use_mask_for_norm: Vec<bool>,
+    preprocessor_name: Option<String>,
     resampling_fn_data: String,
+    resampling_fn_data_kwargs: Option<Map<String, Value>>,
+    resampling_fn_probabilities: Option<String>,
+    resampling_fn_probabilities_kwargs: Option<Map<String, Value>>,
     previous_stage: Option<Value>,
     architecture: Option<Network>,
     // Before version 2.4 the network was described by these.
@@ -76,6 +83,8 @@ struct NetworkArguments {
     dropout_op_kwargs: Option<Map<String, Value>>,
     nonlin: String,
     nonlin_kwargs: Option<Map<String, Value>>,
+    #[serde(default)]
+    nonlin_first: bool,
 }
 
 /// The plan and the layers of a configuration of nnU-Net, of which patches may be mirrored along these axes.
@@ -143,11 +152,7 @@ fn translated(
         found.previous_stage.as_ref().is_none_or(Value::is_null),
         "the network refines the labels of another one (a cascade), which is not done here; import 3d_fullres or 3d_lowres"
     );
-    ensure!(
-        found.resampling_fn_data == "resample_data_or_seg_to_shape",
-        "images are resampled by {}; only nnU-Net's default, resample_data_or_seg_to_shape, is known",
-        found.resampling_fn_data
-    );
+    preparation(&found)?;
     let three = |what: &str, values: &[usize]| {
         <[usize; 3]>::try_from(values)
             .ok()
@@ -218,6 +223,13 @@ fn translated(
         decoder.windows(2).all(|pair| pair[0] == pair[1]),
         "the decoder has {decoder:?} convolutions in its stages; here each has the same number"
     );
+    let decoder_convolutions = *decoder
+        .first()
+        .with_context(|| format!("the network has {stages} stages; a U-Net has at least 2"))?;
+    ensure!(
+        !arguments.nonlin_first,
+        "the activation comes before the normalisation (nonlin_first); here it comes after"
+    );
     ensure!(
         arguments.conv_bias,
         "the convolutions have no bias (conv_bias is false); here they have one"
@@ -245,7 +257,7 @@ fn translated(
                 blocks: blocks[stage],
             })
             .collect(),
-        decoder_convolutions: decoder[0],
+        decoder_convolutions,
         mirror_axes,
         // nnU-Net takes images as they lie in their files.
         orientation: None,
@@ -255,6 +267,51 @@ fn translated(
     };
     plan.validate().map_err(anyhow::Error::msg)?;
     Ok((plan, layers))
+}
+
+/// Whether images are prepared and logits brought back in nnU-Net's own way, which is the only one that is known here.
+fn preparation(found: &Configuration) -> anyhow::Result<()> {
+    let preprocessor = found.preprocessor_name.as_deref();
+    ensure!(
+        preprocessor.is_none_or(|name| name == "DefaultPreprocessor"),
+        "images are prepared by {}; only nnU-Net's DefaultPreprocessor is known",
+        preprocessor.unwrap_or_default()
+    );
+    let default = "resample_data_or_seg_to_shape";
+    let probabilities = found.resampling_fn_probabilities.as_deref();
+    for (what, function, options, order) in [
+        (
+            "images are",
+            found.resampling_fn_data.as_str(),
+            &found.resampling_fn_data_kwargs,
+            3,
+        ),
+        (
+            "logits are",
+            probabilities.unwrap_or(default),
+            &found.resampling_fn_probabilities_kwargs,
+            1,
+        ),
+    ] {
+        ensure!(
+            function == default,
+            "{what} resampled by {function}; only nnU-Net's default, {default}, is known"
+        );
+        let own = [
+            ("order", Value::from(order)),
+            ("order_z", Value::from(0)),
+            ("force_separate_z", Value::Null),
+        ];
+        for (name, own) in own {
+            let asked = options.as_ref().and_then(|options| options.get(name));
+            ensure!(
+                asked.is_none_or(|asked| *asked == own),
+                "{what} resampled with {name} {}; only nnU-Net's default, {own}, is known",
+                asked.unwrap_or(&own)
+            );
+        }
+    }
+    Ok(())
 }
 
 fn normalization(
@@ -320,6 +377,7 @@ fn network(found: Configuration) -> anyhow::Result<Network> {
             dropout_op_kwargs: None,
             nonlin: "torch.nn.LeakyReLU".into(),
             nonlin_kwargs: None,
+            nonlin_first: false,
         },
     })
 }

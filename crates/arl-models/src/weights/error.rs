@@ -2,6 +2,8 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use crate::CheckpointError;
+
 /// Why weights can't be read, written or used.
 #[derive(Debug, Error)]
 pub enum WeightsError {
@@ -13,6 +15,9 @@ pub enum WeightsError {
         /// What is wrong, and the cure.
         problem: String,
     },
+    /// Something about a checkpoint of PyTorch.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
     /// The weights are another network's.
     #[error(
         "the weights are of another network: {}{}{}",

@@ -5,11 +5,9 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use arl_loss::DeepSupervision;
-use arl_models::Weights;
+use arl_models::{Checkpoint, Weights};
 use burn::module::Module;
 use burn::tensor::Device;
-use pytorch_reader::{PytorchError, PytorchReader};
-use serde::Deserialize;
 
 use crate::checkpoints::Imported;
 use crate::cli::ImportArguments;
@@ -17,12 +15,6 @@ use crate::config::{TrainConfig, write_json};
 use crate::network::{Segmenter, network_config};
 use crate::nnunet;
 use crate::run::Run;
-
-/// What nnU-Net's checkpoint says about its training.
-#[derive(Deserialize)]
-struct InitArguments {
-    configuration: String,
-}
 
 /// Makes a run of a network that nnU-Net has trained.
 pub fn run(arguments: &ImportArguments) -> anyhow::Result<ExitCode> {
@@ -37,19 +29,10 @@ pub fn run(arguments: &ImportArguments) -> anyhow::Result<ExitCode> {
         None => plans.with_file_name("dataset.json"),
     };
     let weights = Weights::read(checkpoint)?;
-    let configuration = match &arguments.configuration {
-        Some(name) => name.clone(),
-        None => entry::<InitArguments>(checkpoint, "init_args")?
-            .map_or_else(|| "3d_fullres".into(), |found| found.configuration),
-    };
-    let mirror_axes =
-        entry::<Option<Vec<usize>>>(checkpoint, "inference_allowed_mirroring_axes")?.flatten();
-    let (plan, layers) = nnunet::translate(
-        &plans,
-        &dataset,
-        &configuration,
-        mirror_axes.unwrap_or_default(),
-    )?;
+    let (trained, mirror_axes) = what_nnunet_says(checkpoint)?;
+    let configuration = arguments.configuration.clone().or(trained);
+    let configuration = configuration.unwrap_or_else(|| "3d_fullres".into());
+    let (plan, layers) = nnunet::translate(&plans, &dataset, &configuration, mirror_axes)?;
     let config = TrainConfig::imported(&plan, checkpoint, layers)?;
     let network_config = network_config(&plan, &config)?;
     let device = Device::flex();
@@ -94,18 +77,17 @@ fn beside(checkpoint: &Path, name: &str) -> anyhow::Result<PathBuf> {
         })
 }
 
-/// An entry of a checkpoint that is no tensor; `None` if there is none, as in safetensors.
-fn entry<T: serde::de::DeserializeOwned>(
-    checkpoint: &Path,
-    key: &str,
-) -> anyhow::Result<Option<T>> {
-    if checkpoint.extension().is_some_and(|e| e == "safetensors") {
-        return Ok(None);
+/// The configuration that was trained and the axes that may be mirrored, which safetensors say nothing of.
+fn what_nnunet_says(checkpoint: &Path) -> anyhow::Result<(Option<String>, Vec<usize>)> {
+    if !Checkpoint::is_one(checkpoint)? {
+        return Ok((None, Vec::new()));
     }
-    match PytorchReader::load_config(checkpoint, Some(key)) {
-        Ok(value) => Ok(Some(value)),
-        Err(PytorchError::KeyNotFound(_)) => Ok(None),
-        Err(error) => Err(error)
-            .with_context(|| format!("{}: its {key} can't be understood", checkpoint.display())),
-    }
+    let opened = Checkpoint::open(checkpoint)?;
+    let configuration = opened.text(&["init_args", "configuration"]);
+    // None where nothing may be mirrored.
+    let mirror_axes = opened.counts(&["inference_allowed_mirroring_axes"]);
+    Ok((
+        configuration.map(str::to_owned),
+        mirror_axes.unwrap_or_default(),
+    ))
 }
