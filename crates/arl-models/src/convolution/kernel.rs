@@ -467,6 +467,7 @@ impl<'a> Correlation<'a> {
                     offsets: self.offsets,
                     weight: &self.weight[block * per_block..(block + 1) * per_block],
                     start: tile * TILE,
+                    positions: TILE.min(positions - tile * TILE),
                     values,
                 });
             });
@@ -484,6 +485,8 @@ struct Tile<'a> {
     offsets: &'a [usize],
     weight: &'a [f32],
     start: usize,
+    /// Positions to compute: small volumes end long before their tile does.
+    positions: usize,
     /// `[BLOCK, TILE]`.
     values: &'a mut [f32],
 }
@@ -512,7 +515,7 @@ impl Tile<'_> {
     fn rows<S: Simd, const M: usize>(&mut self, simd: S, first: usize) {
         const V: usize = 3;
         let width = V * S::F32_LANES;
-        for at in (0..TILE).step_by(width) {
+        for at in (0..self.positions).step_by(width) {
             let mut sums = [[simd.splat_f32s(0.0); V]; M];
             let mut weights = self.weight.chunks_exact(BLOCK);
             for channel in self.input.chunks_exact(self.channel) {
