@@ -1,4 +1,5 @@
-"""Times a training step of PyTorch for training_step.rs, which calls this and reads the JSON that it prints.
+"""Times a training step of PyTorch, and its forward pass alone without gradients, for training_step.rs, which calls
+this and reads the JSON that it prints.
 
     python training_step.py FEATURES PATCH BATCH CLASSES STEPS
 """
@@ -81,4 +82,11 @@ for _ in range(steps + 1):
     deep_loss(model(images), labels).backward()
     optimizer.step()
     times.append(time.perf_counter() - start)
-print(json.dumps({"seconds": min(times[1:]), "parameters": sum(p.numel() for p in model.parameters())}))
+parameters = sum(p.numel() for p in model.parameters())
+forwards = []
+with torch.no_grad():
+    for _ in range(steps + 1):
+        start = time.perf_counter()
+        model(images)
+        forwards.append(time.perf_counter() - start)
+print(json.dumps({"seconds": min(times[1:]), "forward": min(forwards[1:]), "parameters": parameters}))
