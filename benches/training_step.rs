@@ -1,5 +1,5 @@
 //! Seconds of a training step on the CPU, against PyTorch's on the same machine in the same run: forward, ARL + CE on
-//! every head, backward, AdamW.
+//! every head, backward, AdamW; and of the forward pass alone, without gradients.
 //!
 //! `cargo bench --profile dev --workspace --bench training_step`
 //!
@@ -42,8 +42,14 @@ const CASES: [Case; 2] = [
     },
 ];
 
-/// Parameters of the network, and the shortest of `STEPS` steps after one that warms up, in seconds.
-fn ours(case: &Case) -> (usize, f64) {
+/// What was measured of a network: seconds, the shortest of `STEPS` after one that warms up.
+struct Measured {
+    parameters: usize,
+    forward: f64,
+    step: f64,
+}
+
+fn ours(case: &Case) -> Measured {
     let device = Device::flex().autodiff();
     let stages = case.features.iter().enumerate();
     let stages = stages
@@ -73,11 +79,26 @@ fn ours(case: &Case) -> (usize, f64) {
             shortest = shortest.min(start.elapsed().as_secs_f64());
         }
     }
-    (parameters, shortest)
+    let network = network.valid();
+    let images = images.inner();
+    let mut forward = f64::INFINITY;
+    for step in 0..=STEPS {
+        let start = Instant::now();
+        let logits = network.forward(images.clone());
+        drop(logits);
+        if step > 0 {
+            forward = forward.min(start.elapsed().as_secs_f64());
+        }
+    }
+    Measured {
+        parameters,
+        forward,
+        step: shortest,
+    }
 }
 
 /// The same of PyTorch, or why there is no figure.
-fn pytorch(case: &Case) -> Result<(usize, f64), String> {
+fn pytorch(case: &Case) -> Result<Measured, String> {
     let python = std::env::var("PYTHON").unwrap_or_else(|_| "python3".into());
     let features: Vec<String> = case.features.iter().map(usize::to_string).collect();
     let output = Command::new(&python)
@@ -98,7 +119,11 @@ fn pytorch(case: &Case) -> Result<(usize, f64), String> {
     let answer: serde_json::Value = serde_json::from_slice(&output.stdout)
         .map_err(|_| message.lines().last().unwrap_or("no answer").to_string())?;
     let number = |key: &str| answer[key].as_f64().ok_or(format!("no {key} in {answer}"));
-    Ok((number("parameters")? as usize, number("seconds")?))
+    Ok(Measured {
+        parameters: number("parameters")? as usize,
+        forward: number("forward")?,
+        step: number("seconds")?,
+    })
 }
 
 fn main() {
@@ -106,13 +131,21 @@ fn main() {
         let Case {
             name, patch, batch, ..
         } = case;
-        let (parameters, seconds) = ours(case);
+        let ours = ours(case);
+        let parameters = ours.parameters;
         println!("{name}, {parameters} parameters, {batch} patches of {patch}³, {CLASSES} classes");
-        println!("  ours     {seconds:7.3} s");
+        println!(
+            "  ours     step {:7.3} s, forward {:7.3} s",
+            ours.step, ours.forward
+        );
         match pytorch(case) {
-            Ok((theirs, time)) => println!(
-                "  PyTorch  {time:7.3} s, {theirs} parameters: ours is {:.2} times as fast",
-                time / seconds
+            Ok(theirs) => println!(
+                "  PyTorch  step {:7.3} s, forward {:7.3} s, {} parameters: ours is {:.2} and {:.2} times as fast",
+                theirs.step,
+                theirs.forward,
+                theirs.parameters,
+                theirs.step / ours.step,
+                theirs.forward / ours.forward
             ),
             Err(reason) => println!("  PyTorch  not timed: {reason}"),
         }

@@ -1,47 +1,19 @@
 //! What a training step takes of the memory, held to the estimate.
 
-#[path = "common/live_bytes.rs"]
-mod live_bytes;
+#[path = "common/training_memory.rs"]
+mod training_memory;
 
-use arl::loss::{DeepSupervision, LossConfig, LossKind, RegionGrid};
 use arl::models::{
     Activation, CicekUNetConfig, LayerConfig, NetworkConfig, Normalization, SegmentationModel,
     StageConfig, UNetConfig, VNetConfig, estimate_memory,
 };
 use burn::module::{Module, ModuleVisitor, Param};
-use burn::optim::{AdamWConfig, GradientsParams};
-use burn::tensor::{Device, Distribution, Gradients, Tensor, TensorData};
-use live_bytes::{LiveBytes, most_during};
+use burn::tensor::{Device, Gradients, Tensor, TensorData};
 use std::sync::Mutex;
+use training_memory::{LiveBytes, measured};
 
 #[global_allocator]
 static ALLOCATOR: LiveBytes = LiveBytes;
-
-/// The most bytes that two training steps held, the network, its optimiser and the batch among them.
-fn measured(config: &NetworkConfig, patch: [usize; 3], batch: usize, checkpointing: bool) -> usize {
-    let device = match checkpointing {
-        false => Device::flex().autodiff(),
-        true => Device::flex().autodiff().gradient_checkpointing(),
-    };
-    let ((), most) = most_during(|| {
-        let mut network = config.init_seeded(&device, 0).unwrap();
-        let loss = LossConfig::of(LossKind::ArlCe).with_regions(RegionGrid::size([16; 3]));
-        let loss = DeepSupervision::new(&loss);
-        let mut optimizer = AdamWConfig::new().init();
-        let [d, h, w] = patch;
-        let (channels, classes) = config.channels();
-        for _ in 0..2 {
-            let shape = [batch, channels, d, h, w];
-            let images = Tensor::<5>::random(shape, Distribution::Normal(0.0, 1.0), &device);
-            let labels = Distribution::Uniform(0.0, classes as f64);
-            let labels = Tensor::<4>::random([batch, d, h, w], labels, &device).int();
-            let value = loss.forward(network.forward(images), labels);
-            let gradients = GradientsParams::from_grads(value.backward(), &network);
-            network = optimizer.step(1e-3, network, gradients);
-        }
-    });
-    most
-}
 
 fn stages(features: &[usize]) -> Vec<StageConfig> {
     let stride = |stage| if stage == 0 { [1; 3] } else { [2; 3] };
