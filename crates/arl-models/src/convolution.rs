@@ -15,6 +15,7 @@ use burn::tensor::module::conv3d;
 use burn::tensor::ops::ConvOptions;
 
 use crate::depth_to_space;
+use crate::precision::like;
 
 /// Convolution of `[N, Cin, D, H, W]` with weights `[Cout, Cin, kernel]` and a bias `[Cout]`.
 pub(crate) fn convolution(
@@ -24,6 +25,7 @@ pub(crate) fn convolution(
     stride: [usize; 3],
     padding: [usize; 3],
 ) -> Tensor<5> {
+    let (weight, bias) = (like(weight, &x), like(bias, &x));
     #[cfg(feature = "flex")]
     if ops::supports(&x) {
         return ops::convolution(x, weight, bias, stride, padding);
@@ -41,6 +43,7 @@ pub(crate) fn upsampling_convolution(
     weight: Tensor<5>,
     bias: Tensor<1>,
 ) -> Tensor<5> {
+    let (weight, bias) = (like(weight, &x), like(bias, &x));
     #[cfg(feature = "flex")]
     if ops::supports(&x) {
         return ops::upsampling_convolution(x, weight, bias);

@@ -4,9 +4,10 @@ use burn::nn::{
     InstanceNormConfig, PRelu, PReluConfig,
 };
 use burn::tensor::activation::leaky_relu;
-use burn::tensor::{Device, Distribution, Tensor};
+use burn::tensor::{DType, Device, Distribution, Tensor};
 
 use crate::norm_activation::{NO_ACTIVATION, norm_activation};
+use crate::precision::{convert, single};
 use crate::{Activation, LayerConfig, Normalization};
 
 /// What follows a convolution: dropout, normalisation, activation.
@@ -50,7 +51,13 @@ impl Layers {
 
     /// Features `[N, C, D, H, W]`.
     pub(crate) fn forward(&self, x: Tensor<5>) -> Tensor<5> {
-        let x = drop_channels(x, self.dropout);
+        let dtype = x.dtype();
+        // Statistics of 16 bits would be of little use.
+        let x = single(drop_channels(x, self.dropout));
+        convert(self.normalize_and_activate(x), dtype)
+    }
+
+    fn normalize_and_activate(&self, x: Tensor<5>) -> Tensor<5> {
         let slope = match &self.activation {
             Some(activation) => activation.constant_slope(),
             None => Some(NO_ACTIVATION),
@@ -134,6 +141,11 @@ impl ActivationLayer {
 
     pub(crate) fn forward(&self, x: Tensor<5>) -> Tensor<5> {
         match &self.learned {
+            // Its slopes are f32.
+            Some(prelu) if x.dtype() != DType::F32 => {
+                let dtype = x.dtype();
+                convert(prelu.forward(single(x)), dtype)
+            }
             Some(prelu) => prelu.forward(x),
             None => leaky_relu(x, self.slope),
         }

@@ -3,7 +3,7 @@ use burn::tensor::{Device, Distribution, Gradients, Tensor};
 
 use crate::{
     Activation, CicekUNetConfig, LayerConfig, ModelError, NetworkConfig, Normalization, Padding,
-    SegmentationModel, StageConfig, UNetConfig, VNetConfig, VNetVariant,
+    Precision, SegmentationModel, StageConfig, UNetConfig, VNetConfig, VNetVariant,
 };
 
 fn config(stages: &[(usize, [usize; 3], [usize; 3])]) -> UNetConfig {
@@ -453,4 +453,64 @@ fn network_configs_survive_json_and_name_their_architecture() {
         error.to_string().contains("[4, 4, 4] voxels only"),
         "{error}"
     );
+}
+
+/// The largest difference of the logits of bf16, as a share of the largest logit; and the cosine between both gradients of
+/// the weights.
+fn compare_precisions(config: &NetworkConfig) -> (f32, f32) {
+    struct Collect<'a>(&'a Gradients, Vec<f32>);
+    impl ModuleVisitor for Collect<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if let Some(gradient) = param.val().grad(self.0) {
+                assert_eq!(gradient.dtype(), burn::tensor::DType::F32);
+                self.1.extend(gradient.into_data().iter::<f32>());
+            }
+        }
+    }
+    let device = Device::flex().autodiff();
+    let network = config.try_init(&device).unwrap();
+    let shape = [2, config.channels().0, 16, 16, 32];
+    let values = (0..shape.iter().product()).map(|i| ((i * 7919) % 1009) as f32 / 504.0 - 1.0);
+    let data = burn::tensor::TensorData::new(values.collect::<Vec<f32>>(), shape);
+    let images = Tensor::<5>::from_data(data, &device);
+    let run = |precision: Precision| {
+        let logits = precision.forward(&network, images.clone()).remove(0);
+        assert_eq!(logits.dtype(), burn::tensor::DType::F32);
+        let loss = logits.clone().tanh().powi_scalar(2).mean();
+        let gradients = loss.backward();
+        let mut collect = Collect(&gradients, Vec::new());
+        network.visit(&mut collect);
+        let logits: Vec<f32> = logits.into_data().iter::<f32>().collect();
+        (logits, collect.1)
+    };
+    let (exact, exact_gradients) = run(Precision::F32);
+    let (rough, rough_gradients) = run(Precision::Bf16);
+    let largest = exact.iter().fold(0.0f32, |a, b| a.max(b.abs()));
+    let pairs = exact.iter().zip(&rough);
+    let difference = pairs.fold(0.0f32, |a, (x, y)| a.max((x - y).abs()));
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(x, y)| f64::from(x * y)).sum::<f64>();
+    let cosine = dot(&exact_gradients, &rough_gradients)
+        / (dot(&exact_gradients, &exact_gradients) * dot(&rough_gradients, &rough_gradients))
+            .sqrt();
+    (difference / largest, cosine as f32)
+}
+
+#[test]
+fn bf16_is_f32_but_for_rounding_and_its_gradients_reach_the_f32_weights() {
+    let plain = config(&[(4, [3; 3], [1; 3]), (8, [3; 3], [2; 3])]);
+    for config in [
+        NetworkConfig::UNet(plain.clone()),
+        NetworkConfig::UNet(plain.with_residual_blocks(Some(vec![1, 2]))),
+        NetworkConfig::VNet(VNetConfig::new(2, 3).with_features(2)),
+        NetworkConfig::CicekUNet(CicekUNetConfig::new(2, 3).with_features(2)),
+    ] {
+        let (difference, cosine) = compare_precisions(&config);
+        println!("{difference} {cosine} {config:?}");
+        // A rounding is up to 0.4 %, and there are some ten to thirty one after the other.
+        assert!(
+            difference > 0.0 && difference < 0.06,
+            "{difference} {config:?}"
+        );
+        assert!(cosine > 0.98, "{cosine} {config:?}");
+    }
 }
