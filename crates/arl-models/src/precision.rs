@@ -1,9 +1,10 @@
 use std::fmt;
+use std::str::FromStr;
 
 use burn::tensor::{DType, FloatDType, Tensor};
 use serde::{Deserialize, Serialize};
 
-use crate::SegmentationModel;
+use crate::{ModelError, SegmentationModel};
 
 /// The numbers that a network computes with. Weights are f32 in either case, and so are normalisations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +45,23 @@ impl fmt::Display for Precision {
             Self::F32 => "f32",
             Self::Bf16 => "bf16",
         })
+    }
+}
+
+impl FromStr for Precision {
+    type Err = ModelError;
+
+    /// Reads `f32` or `bf16`.
+    fn from_str(text: &str) -> Result<Self, ModelError> {
+        match text {
+            "f32" => Ok(Self::F32),
+            "bf16" => Ok(Self::Bf16),
+            _ => Err(ModelError::Unknown {
+                what: "precision",
+                text: text.into(),
+                known: "f32 and bf16",
+            }),
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use arl_data::plan::Plan;
 use arl_data::split::Fold;
 use arl_data::{LabelRemap, ReadOptions};
 use arl_loss::{EmptyRegions, LossConfig, LossKind, RegionGrid, RegionReduction};
+use arl_models::Precision;
 use serde::{Deserialize, Serialize};
 
 use crate::budget::Length;
@@ -147,6 +148,9 @@ pub struct TrainConfig {
     /// The layers behind its convolutions.
     #[serde(default)]
     pub layers: LayerChoices,
+    /// The numbers that are computed with.
+    #[serde(default)]
+    pub precision: Precision,
     /// Whether normalised features are computed again in the backward pass instead of kept.
     #[serde(default)]
     pub gradient_checkpointing: bool,
@@ -203,6 +207,7 @@ struct PartialConfig {
     ignore_geometry: Option<bool>,
     model: Option<ModelChoice>,
     layers: LayerChoices,
+    precision: Option<Precision>,
     gradient_checkpointing: Option<bool>,
     loss: Option<LossKind>,
     region_size: Option<usize>,
@@ -289,6 +294,7 @@ impl TrainConfig {
             ignore_geometry: reading.ignore_geometry,
             model: arguments.model.or(file.model).unwrap_or_default(),
             layers: arguments.layers.or(&file.layers),
+            precision: arguments.precision.or(file.precision).unwrap_or_default(),
             gradient_checkpointing: arguments.gradient_checkpointing
                 || file.gradient_checkpointing.unwrap_or(false),
             loss,
@@ -353,6 +359,7 @@ impl TrainConfig {
             ignore_geometry: false,
             model: ModelChoice::Unet,
             layers,
+            precision: Precision::F32,
             gradient_checkpointing: false,
             loss: match plan.regions.is_empty() {
                 true => LossKind::ArlCe,

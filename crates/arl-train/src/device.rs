@@ -1,6 +1,7 @@
 //! Which devices are here, and which one to take.
 
-use burn::tensor::Device;
+use arl_models::Precision;
+use burn::tensor::{Device, FloatDType};
 use serde::Serialize;
 
 use crate::config::DeviceChoice;
@@ -82,6 +83,24 @@ pub fn open(choice: DeviceChoice) -> anyhow::Result<(Device, Found)> {
         unsafe { std::env::set_var("BURN_DEVICE", default) };
     }
     Ok((device, wanted.clone()))
+}
+
+/// Refuses numbers that the device has not, or gains nothing by.
+pub fn check_precision(precision: Precision, device: &Device, found: &Found) -> anyhow::Result<()> {
+    if precision == Precision::F32 {
+        return Ok(());
+    }
+    anyhow::ensure!(
+        found.kind != "cpu",
+        "--precision bf16 is for GPUs: the CPU computes it by way of f32, which is slower than f32 itself; leave it out"
+    );
+    anyhow::ensure!(
+        device.supports_dtype(FloatDType::BF16),
+        "{} ({}) has no arithmetic in bf16; leave --precision out",
+        found.name,
+        found.kind
+    );
+    Ok(())
 }
 
 /// The device that a choice stands for among those found.

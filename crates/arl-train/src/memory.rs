@@ -21,6 +21,12 @@ pub fn check(plan: &Plan, config: &TrainConfig, cpu: bool) -> anyhow::Result<()>
         config.gradient_checkpointing,
     )?;
     let bytes = estimate.total();
+    if config.gradient_checkpointing {
+        let kept = estimate_memory(&network, plan.patch_size, plan.batch_size, false)?;
+        if kept.total() <= bytes {
+            tracing::warn!("--gradient-checkpointing saves no memory with this network");
+        }
+    }
     tracing::info!(
         "a training step takes about {} (weights {}, optimiser {}, feature maps {})",
         gigabytes(bytes),

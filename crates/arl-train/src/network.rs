@@ -4,8 +4,8 @@ use anyhow::Context;
 use arl_data::plan::{Architecture, Plan};
 use arl_loss::{DeepSupervision, Target};
 use arl_models::{
-    CicekUNetConfig, LayerConfig, Network, NetworkConfig, SegmentationModel, StageConfig,
-    UNetConfig, VNetConfig, VNetVariant,
+    CicekUNetConfig, LayerConfig, Network, NetworkConfig, Precision, StageConfig, UNetConfig,
+    VNetConfig, VNetVariant,
 };
 use burn::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
 use burn::module::{Module, ModuleVisitor, Param};
@@ -30,6 +30,8 @@ pub struct Segmenter {
     loss: DeepSupervision,
     #[module(skip)]
     regions: RegionLabels,
+    #[module(skip)]
+    precision: Precision,
 }
 
 /// Which labels make up each region, where regions are learned.
@@ -79,7 +81,7 @@ pub struct StepOutput {
 
 impl Segmenter {
     /// Puts the network of a plan and a loss together.
-    pub fn new(network: Network, loss: DeepSupervision, plan: &Plan) -> Self {
+    pub fn new(network: Network, loss: DeepSupervision, plan: &Plan, precision: Precision) -> Self {
         let regions = RegionLabels {
             values: plan.regions.iter().map(|r| r.values.clone()).collect(),
             ignore_label: plan.ignore_label,
@@ -88,6 +90,7 @@ impl Segmenter {
             network,
             loss,
             regions,
+            precision,
         }
     }
 
@@ -113,13 +116,13 @@ impl Segmenter {
         let path = model_path(&checkpoints, checkpoint.epoch);
         let record =
             ModuleRecord::load(&path).map_err(|e| anyhow::anyhow!("{}: {e}", path.display()))?;
-        Self::new(network, loss, plan)
+        Self::new(network, loss, plan, config.precision)
             .try_load_record(record)
             .map_err(|e| anyhow::anyhow!("{}: does not fit plan.json ({e})", path.display()))
     }
 
     fn score(&self, images: Tensor<5>, labels: Tensor<4, Int>) -> StepOutput {
-        let logits = self.network.forward(images);
+        let logits = self.precision.forward(&self.network, images);
         let (loss, statistics) = self
             .loss
             .try_forward_with_statistics(logits, self.regions.target(labels))

@@ -63,7 +63,7 @@ pub fn train(
     };
     let network = network.init_seeded(&training_device, config.seed)?;
     let loss = DeepSupervision::new(&config.loss_config(plan)?);
-    let segmenter = Segmenter::new(network, loss, plan);
+    let segmenter = Segmenter::new(network, loss, plan, config.precision);
 
     let (epochs_done, steps, seconds) = resume
         .as_ref()

@@ -273,6 +273,7 @@ fn every_network_trains_with_chosen_layers_and_predicts() {
             activation,
             "--dropout",
             "0.1",
+            "--gradient-checkpointing",
         ];
         let from = ["--cache", text(&cache)];
         assert_success(&arl(&[&words[..], &chosen, &from, &short, &cpu].concat()));
@@ -282,6 +283,7 @@ fn every_network_trains_with_chosen_layers_and_predicts() {
         let config = fs::read_to_string(run.join("config.json")).unwrap();
         let config: serde_json::Value = serde_json::from_str(&config).unwrap();
         assert_eq!(config["layers"]["dropout"], 0.1);
+        assert_eq!(config["gradient_checkpointing"], true);
     }
 
     // A configuration is a file to start from, but the cache in it belongs to its own dataset.
@@ -303,6 +305,10 @@ fn every_network_trains_with_chosen_layers_and_predicts() {
     assert!(message.contains("group:8"), "{message}");
     let run = directory.path().join("refused");
     let words = ["train", text(&dataset), "--out", text(&run)];
+    let bf16 = arl(&[&words[..], &["--precision", "bf16"], &cpu].concat());
+    assert_one_line(&bf16, &["bf16", "GPU"]);
+    let huge = arl(&[&words[..], &["--patch", "1024,1024,1024"], &cpu].concat());
+    assert_one_line(&huge, &["GB", "--gradient-checkpointing"]);
     let wrong = arl(&[&words[..], &["--normalization", "group:7"], &cpu].concat());
     assert_one_line(&wrong, &["7 groups", "features"]);
     assert!(!run.exists());

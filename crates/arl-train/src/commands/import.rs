@@ -41,7 +41,7 @@ pub fn run(arguments: &ImportArguments) -> anyhow::Result<ExitCode> {
         .with_context(|| format!("{} does not fit {}", checkpoint.display(), plans.display()))?;
     let parameters = network.num_params();
     let loss = DeepSupervision::new(&config.loss_config(&plan)?);
-    let segmenter = Segmenter::new(network, loss, &plan);
+    let segmenter = Segmenter::new(network, loss, &plan, config.precision);
 
     let run = Run::create(&arguments.out, arguments.force)?;
     write_json(&run.plan(), &plan)?;

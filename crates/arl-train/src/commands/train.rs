@@ -97,6 +97,7 @@ fn start(arguments: &TrainArguments) -> anyhow::Result<()> {
     }
     config.loss_config(&plan)?;
     memory::check(&plan, &config, cpu)?;
+    device::check_precision(config.precision, &device, &found)?;
     let transforms = config.augment.transforms(&plan);
     transforms
         .validate_for(plan.patch_size, plan.target_spacing)
@@ -138,6 +139,7 @@ fn resume(arguments: &TrainArguments) -> anyhow::Result<()> {
         || arguments.model.is_some()
         || arguments.layers != LayerChoices::default()
         || arguments.gradient_checkpointing
+        || arguments.precision.is_some()
         || arguments.plan.is_some()
         || arguments.planning != Planning::default()
         || arguments.config.is_some()
@@ -158,7 +160,8 @@ fn resume(arguments: &TrainArguments) -> anyhow::Result<()> {
     config.loader_memory = arguments.loader_memory.unwrap_or(config.loader_memory);
     config.validate()?;
     write_json(&run.config(), &config)?;
-    let (device, _) = device::open(arguments.device.unwrap_or(config.device))?;
+    let (device, found) = device::open(arguments.device.unwrap_or(config.device))?;
+    device::check_precision(config.precision, &device, &found)?;
     let dataset = &Dataset::open_with(&arguments.dataset, &config.reading())?;
     check_fit(&plan, dataset)?;
     check_name(&plan, dataset, &run.plan())?;
