@@ -51,13 +51,7 @@ impl Layers {
 
     /// Features `[N, C, D, H, W]`.
     pub(crate) fn forward(&self, x: Tensor<5>) -> Tensor<5> {
-        let dtype = x.dtype();
-        // Statistics of 16 bits would be of little use.
-        let x = single(drop_channels(x, self.dropout));
-        convert(self.normalize_and_activate(x), dtype)
-    }
-
-    fn normalize_and_activate(&self, x: Tensor<5>) -> Tensor<5> {
+        let x = drop_channels(x, self.dropout);
         let slope = match &self.activation {
             Some(activation) => activation.constant_slope(),
             None => Some(NO_ACTIVATION),
@@ -65,14 +59,18 @@ impl Layers {
         if let (Some(NormalizationLayer::Instance(norm)), Some(slope)) = (&self.norm, slope) {
             return norm_activation(norm, x, slope);
         }
+        let dtype = x.dtype();
+        // Statistics of 16 bits would be of little use.
+        let x = single(x);
         let x = match &self.norm {
             Some(norm) => norm.forward(x),
             None => x,
         };
-        match &self.activation {
+        let x = match &self.activation {
             Some(activation) => activation.forward(x),
             None => x,
-        }
+        };
+        convert(x, dtype)
     }
 }
 

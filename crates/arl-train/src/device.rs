@@ -85,6 +85,16 @@ pub fn open(choice: DeviceChoice) -> anyhow::Result<(Device, Found)> {
     Ok((device, wanted.clone()))
 }
 
+/// A device for reading and writing weights, which computes nothing: the CPU, unless this build has none.
+pub fn for_files() -> anyhow::Result<Device> {
+    let choice = if cpu().usable {
+        DeviceChoice::Cpu
+    } else {
+        DeviceChoice::Auto
+    };
+    Ok(open(choice)?.0)
+}
+
 /// Refuses numbers that the device has not, or gains nothing by.
 pub fn check_precision(precision: Precision, device: &Device, found: &Found) -> anyhow::Result<()> {
     if precision == Precision::F32 {

@@ -30,9 +30,9 @@ impl Run {
         Ok(run)
     }
 
-    /// A new run in a directory that is empty or does not exist, or is emptied with `force`.
-    pub fn create(directory: &Path, force: bool) -> anyhow::Result<Self> {
-        claim(directory, force, "--resume to go on with the run in it, ")?;
+    /// A new run in a directory that is empty or does not exist, or is emptied with `force`. `other` names another way out.
+    pub fn create(directory: &Path, force: bool, other: &str) -> anyhow::Result<Self> {
+        claim(directory, force, other)?;
         Ok(Self {
             directory: directory.to_owned(),
         })

@@ -3,7 +3,7 @@
 use burn::module::Param;
 use burn::nn::{InstanceNorm, InstanceNormConfig};
 use burn::tensor::activation::leaky_relu;
-use burn::tensor::{DType, Device, Distribution, Tensor, TensorData};
+use burn::tensor::{DType, Device, Tensor, TensorData};
 
 use super::{NO_ACTIVATION, norm_activation};
 use crate::initialization::LEAKY_SLOPE;
@@ -33,26 +33,37 @@ fn run(
     ]
 }
 
-#[test]
-fn normalised_and_activated_as_burn_does() {
-    let device = Device::flex().autodiff();
-    let random = |shape: [usize; 5], low, high| {
-        Tensor::<5>::random(shape, Distribution::Uniform(low, high), &device)
-    };
-    // The last is longer than a run of the sums; means far from 0 lose no digits.
-    for (shape, offset) in [
-        ([1, 1, 3, 1, 2], 0.0),
-        ([2, 3, 4, 5, 7], 0.0),
-        ([1, 2, 3, 30, 31], 20.0),
-    ] {
+/// Holds the operation on `device` to Burn's own in f64 on the CPU.
+fn compare(device: &Device, shapes: &[([usize; 5], f64)]) {
+    let oracle_device = Device::flex().autodiff();
+    for &(shape, offset) in shapes {
         let channels = shape[1];
-        let x = random(shape, -1.0, 1.0) + offset;
-        let gamma = Tensor::<1>::random([channels], Distribution::Uniform(-1.0, 2.0), &device);
-        let beta = Tensor::<1>::random([channels], Distribution::Uniform(-1.0, 1.0), &device);
+        let values = |count: usize, low: f32, high: f32, salt: usize| {
+            let value = |i: usize| low + (high - low) * ((i * 7919 + salt) % 1009) as f32 / 1008.0;
+            (0..count).map(value).collect::<Vec<f32>>()
+        };
+        let x: Vec<f32> = values(shape.iter().product(), -1.0, 1.0, 0)
+            .iter()
+            .map(|v| v + offset as f32)
+            .collect();
+        let (gamma, beta) = (
+            values(channels, -1.0, 2.0, 5),
+            values(channels, -1.0, 1.0, 300),
+        );
+        let on = |device: &Device| {
+            let of_channels = |values: &[f32]| {
+                let data = TensorData::new(values.to_vec(), [channels]);
+                Tensor::<1>::from_data(data, device)
+            };
+            let x = Tensor::<5>::from_data(TensorData::new(x.clone(), shape), device);
+            (x, of_channels(&gamma), of_channels(&beta))
+        };
         for slope in [LEAKY_SLOPE, NO_ACTIVATION] {
             let ours = |norm: &InstanceNorm, x: Tensor<5>| norm_activation(norm, x, slope);
+            let (x, gamma, beta) = on(device);
             let found = run(ours, &x, &gamma, &beta, DType::F32);
             let oracle = |norm: &InstanceNorm, x: Tensor<5>| leaky_relu(norm.forward(x), slope);
+            let (x, gamma, beta) = on(&oracle_device);
             let expected = run(oracle, &x, &gamma, &beta, DType::F64);
             for ((found, expected), part) in found
                 .iter()
@@ -70,6 +81,36 @@ fn normalised_and_activated_as_burn_does() {
                     );
                 }
             }
+        }
+    }
+}
+
+/// Planes longer than a run or a slice of the sums; means far from 0 lose no digits.
+const SHAPES: [([usize; 5], f64); 4] = [
+    ([1, 1, 3, 1, 2], 0.0),
+    ([2, 3, 4, 5, 7], 0.0),
+    ([1, 2, 3, 30, 31], 20.0),
+    ([2, 2, 9, 31, 33], 0.0),
+];
+
+#[test]
+fn normalised_and_activated_as_burn_does() {
+    compare(&Device::flex().autodiff(), &SHAPES);
+}
+
+#[cfg(feature = "wgpu")]
+#[test]
+fn normalised_and_activated_on_wgpu_as_burn_does() {
+    match Device::wgpu_options().init() {
+        Ok(device) => {
+            let device = device.autodiff();
+            assert!(super::on_gpu(&Tensor::zeros([1; 5], &device)));
+            compare(&device, &SHAPES);
+        }
+        Err(error) => {
+            let expected = std::env::var_os("ARL_EXPECT_WGPU").is_some();
+            assert!(!expected, "no WGPU adapter: {error}");
+            println!("skipped: no GPU and no software Vulkan driver was found");
         }
     }
 }

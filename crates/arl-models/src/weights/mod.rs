@@ -193,19 +193,24 @@ impl Weights {
                 })
             }
         }
+        let (mut tensors, mut twice) = (BTreeMap::new(), Vec::new());
+        for (name, data) in &self.tensors {
+            if tensors.insert(without_wrappers(name), data).is_some() {
+                twice.push(format!("{name} (twice)"));
+            }
+        }
         let mut load = Load {
             names: Names::new(config),
-            tensors: (self.tensors.iter())
-                .map(|(name, data)| (without_wrappers(name), data))
-                .collect(),
+            tensors,
             used: BTreeSet::new(),
             missing: Vec::new(),
             misshaped: Vec::new(),
         };
         let network = network.map(&mut load);
         let unexpected: Vec<String> = (load.tensors.keys())
-            .filter(|&&name| !load.used.contains(name) && !is_repeated(name, &load.used))
+            .filter(|&&name| !load.used.contains(name) && !is_repeated(name, &load.tensors))
             .map(|&name| name.to_owned())
+            .chain(twice)
             .collect();
         let (missing, misshaped) = (load.missing, load.misshaped);
         match missing.is_empty() && unexpected.is_empty() && misshaped.is_empty() {
@@ -222,33 +227,40 @@ impl Weights {
 /// What PyTorch's batch normalisation counts, which nothing here uses.
 const BATCHES: &str = "num_batches_tracked";
 
-/// The name without what compiling and training on several devices put before it.
-fn without_wrappers(name: &str) -> &str {
-    let name = name.strip_prefix("module.").unwrap_or(name);
-    name.strip_prefix("_orig_mod.").unwrap_or(name)
+/// The name without what compiling and training on several devices put before it, in either order.
+fn without_wrappers(mut name: &str) -> &str {
+    while let Some(rest) = ["module.", "_orig_mod."]
+        .iter()
+        .find_map(|w| name.strip_prefix(w))
+    {
+        name = rest;
+    }
+    name
 }
 
-/// Whether nnU-Net's networks list a tensor under this name that they have under another, among `names`; or PyTorch counts
-/// batches under it for a normalisation among them.
-fn is_repeated(name: &str, names: &BTreeSet<String>) -> bool {
-    let name = name.strip_prefix("decoder.encoder.").map_or_else(
-        || name.to_owned(),
-        |of_encoder| format!("encoder.{of_encoder}"),
-    );
-    if names.contains(&name) {
+/// Whether nnU-Net's networks list a tensor under this name that they have under another, and it is the same; or PyTorch
+/// counts batches under it, for a normalisation that is there.
+fn is_repeated(name: &str, tensors: &BTreeMap<&str, &TensorData>) -> bool {
+    let same = |other: &str| {
+        let (Some(one), Some(other)) = (tensors.get(name), tensors.get(other)) else {
+            return false;
+        };
+        one.shape() == other.shape() && one.as_bytes() == other.as_bytes()
+    };
+    let of_encoder = name.strip_prefix("decoder.encoder.");
+    let first = of_encoder.map_or_else(|| name.to_owned(), |rest| format!("encoder.{rest}"));
+    if of_encoder.is_some() && same(&first) {
         return true;
     }
-    let has = |prefix: &str| {
-        names
-            .range(prefix.to_owned()..)
-            .next()
-            .is_some_and(|n| n.starts_with(prefix))
-    };
-    if let Some((block, _)) = name.split_once(".all_modules.") {
-        return has(&format!("{block}.conv."));
+    if let Some((block, leaf)) = first.split_once(".all_modules.") {
+        // `all_modules` counts the layers of a block; which of them there are differs.
+        let leaf = leaf.split_once('.').map_or(leaf, |(_, leaf)| leaf);
+        return ["conv", "norm", "nonlin"]
+            .iter()
+            .any(|layer| same(&format!("{block}.{layer}.{leaf}")));
     }
-    match name.strip_suffix(BATCHES) {
-        Some(norm) => names.contains(&format!("{norm}running_mean")),
+    match first.strip_suffix(BATCHES) {
+        Some(norm) => tensors.contains_key(format!("{norm}running_mean").as_str()),
         None => false,
     }
 }

@@ -119,6 +119,10 @@ fn every_tensor_that_does_not_fit_is_named() {
     ] {
         weights.tensors.insert(again.into(), bias.clone());
     }
+    // This is not: it says that it is the same, and differs.
+    let other_bias = TensorData::new(vec![7f32; 4], [4]);
+    let differing = "decoder.encoder.stages.0.0.convs.1.conv.bias";
+    weights.tensors.insert(differing.into(), other_bias);
     let other = config.try_init(&device).unwrap();
     let error = weights.load_into(other, &config).unwrap_err();
     let WeightsError::Other {
@@ -130,14 +134,15 @@ fn every_tensor_that_does_not_fit_is_named() {
         panic!("{error}");
     };
     assert_eq!(*missing, ["decoder.transpconvs.0.bias"]);
-    assert_eq!(*unexpected, ["somebody.else"]);
+    assert_eq!(*unexpected, [differing, "somebody.else"]);
     assert_eq!(
         *misshaped,
         ["decoder.seg_layers.1.bias ([6] instead of [3])"]
     );
     let line = error.to_string();
     assert!(
-        line.contains("1 unexpected: somebody.else") && line.lines().count() == 1,
+        line.contains("2 unexpected: decoder.encoder.stages.0.0.convs.1.conv.bias, somebody.else")
+            && line.lines().count() == 1,
         "{line}"
     );
 }

@@ -6,9 +6,9 @@ use arl_data::files;
 use arl_models::Weights;
 
 use crate::cli::ExportArguments;
+use crate::device;
 use crate::network::{Segmenter, network_config};
 use crate::run::Run;
-use burn::tensor::Device;
 
 /// Writes the weights of a run as safetensors.
 pub fn run(arguments: &ExportArguments) -> anyhow::Result<ExitCode> {
@@ -21,7 +21,7 @@ pub fn run(arguments: &ExportArguments) -> anyhow::Result<ExitCode> {
     let run = Run::open(&arguments.run)?;
     let (config, plan) = run.load()?;
     let described = network_config(&plan, &config)?;
-    let segmenter = Segmenter::load(&run, &config, &plan, &Device::flex())?;
+    let segmenter = Segmenter::load(&run, &config, &plan, &device::for_files()?)?;
     let weights = Weights::of(&segmenter.network, &described);
     let notes = [
         ("format".to_owned(), "pt".to_owned()),

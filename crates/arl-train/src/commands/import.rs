@@ -7,11 +7,11 @@ use anyhow::Context;
 use arl_loss::DeepSupervision;
 use arl_models::{Checkpoint, Weights};
 use burn::module::Module;
-use burn::tensor::Device;
 
 use crate::checkpoints::Imported;
 use crate::cli::ImportArguments;
 use crate::config::{TrainConfig, write_json};
+use crate::device;
 use crate::network::{Segmenter, network_config};
 use crate::nnunet;
 use crate::run::Run;
@@ -35,7 +35,7 @@ pub fn run(arguments: &ImportArguments) -> anyhow::Result<ExitCode> {
     let (plan, layers) = nnunet::translate(&plans, &dataset, &configuration, mirror_axes)?;
     let config = TrainConfig::imported(&plan, checkpoint, layers)?;
     let network_config = network_config(&plan, &config)?;
-    let device = Device::flex();
+    let device = device::for_files()?;
     let network = weights
         .load_into(network_config.try_init(&device)?, &network_config)
         .with_context(|| format!("{} does not fit {}", checkpoint.display(), plans.display()))?;
@@ -43,7 +43,7 @@ pub fn run(arguments: &ImportArguments) -> anyhow::Result<ExitCode> {
     let loss = DeepSupervision::new(&config.loss_config(&plan)?);
     let segmenter = Segmenter::new(network, loss, &plan, config.precision);
 
-    let run = Run::create(&arguments.out, arguments.force)?;
+    let run = Run::create(&arguments.out, arguments.force, "")?;
     write_json(&run.plan(), &plan)?;
     Imported::new(run.checkpoints()).save(segmenter.into_record())?;
     // Last: with it the directory is a run.

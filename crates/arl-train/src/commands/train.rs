@@ -102,7 +102,11 @@ fn start(arguments: &TrainArguments) -> anyhow::Result<()> {
     transforms
         .validate_for(plan.patch_size, plan.target_spacing)
         .context("--augment")?;
-    let run = Run::create(&arguments.out, arguments.force)?;
+    let run = Run::create(
+        &arguments.out,
+        arguments.force,
+        "--resume to go on with the run in it, ",
+    )?;
     write_json(&run.fingerprint(), &fingerprint)?;
     write_json(&run.plan(), &plan)?;
     // As every later command reads it: JSON may change a number's last digit, and the cache would not fit then.
