@@ -1,4 +1,4 @@
-use burn::module::{Module, ModuleVisitor, Param};
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Device, Distribution, Gradients, Tensor};
 
 use crate::{
@@ -467,8 +467,29 @@ fn compare_precisions(config: &NetworkConfig) -> (f32, f32) {
             }
         }
     }
+    /// He's uniform weights, the same in every run.
+    struct Fill(u32);
+    impl ModuleMapper for Fill {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            let shape = param.dims();
+            if D == 1 {
+                return param;
+            }
+            let inputs: usize = shape[1..].iter().product();
+            let most = (6.0 / inputs as f32).sqrt();
+            let mut value = || {
+                self.0 ^= self.0 << 13;
+                self.0 ^= self.0 >> 17;
+                self.0 ^= self.0 << 5;
+                most * (self.0 as f32 / (u32::MAX / 2) as f32 - 1.0)
+            };
+            let values: Vec<f32> = (0..shape.iter().product()).map(|_| value()).collect();
+            let data = burn::tensor::TensorData::new(values, shape);
+            param.map(|old| Tensor::from_data(data, &old.device()).require_grad())
+        }
+    }
     let device = Device::flex().autodiff();
-    let network = config.try_init(&device).unwrap();
+    let network = config.try_init(&device).unwrap().map(&mut Fill(2463534242));
     let shape = [2, config.channels().0, 16, 16, 32];
     let values = (0..shape.iter().product()).map(|i| ((i * 7919) % 1009) as f32 / 504.0 - 1.0);
     let data = burn::tensor::TensorData::new(values.collect::<Vec<f32>>(), shape);
@@ -508,9 +529,9 @@ fn bf16_is_f32_but_for_rounding_and_its_gradients_reach_the_f32_weights() {
         println!("{difference} {cosine} {config:?}");
         // A rounding is up to 0.4 %, and there are some ten to thirty one after the other.
         assert!(
-            difference > 0.0 && difference < 0.06,
+            difference > 0.0 && difference < 0.04,
             "{difference} {config:?}"
         );
-        assert!(cosine > 0.98, "{cosine} {config:?}");
+        assert!(cosine > 0.995, "{cosine} {config:?}");
     }
 }

@@ -378,6 +378,9 @@ pub struct EvaluateArguments {
         hide_default_value = true
     )]
     pub tolerance: Tolerances,
+    /// Score a class that neither map of a case has with Dice and IoU 1 instead of leaving it out of the means
+    #[arg(long)]
+    pub count_absent: bool,
     /// Print JSON instead of a table
     #[arg(long)]
     pub json: bool,

@@ -103,6 +103,19 @@ impl Scores {
         }
     }
 
+    /// The same with Dice and IoU of 1, if neither map has the structure: that both agree on its absence counts then, as with
+    /// MONAI's `ignore_empty=False`. Distances stay undefined.
+    pub fn with_absence_as_agreement(mut self) -> Self {
+        if self.n_pred + self.n_ref == 0 {
+            for metric in [Metric::Dice, Metric::Iou] {
+                self.values
+                    .entry(metric)
+                    .and_modify(|value| *value = Some(1.0));
+            }
+        }
+        self
+    }
+
     /// The value of a metric; `None` where it is undefined or was not asked for.
     pub fn value(&self, metric: Metric) -> Option<f64> {
         self.values.get(&metric).copied().flatten()

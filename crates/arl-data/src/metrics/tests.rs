@@ -389,3 +389,26 @@ fn metrics_are_named() {
     let error = "hd94".parse::<Metric>().unwrap_err();
     assert!(error.contains("hd95"), "{error}");
 }
+
+/// MONAI's `DiceMetric(ignore_empty=False)`: zeros against zeros are 1, ones against zeros 0.
+#[test]
+fn absence_can_count_as_agreement() {
+    let shape = (2, 3, 4);
+    let (nothing, all) = (Array3::<u16>::zeros(shape), Array3::<u16>::ones(shape));
+    let structure = [Structure::class(1)];
+    let of = |prediction: &Array3<u16>| {
+        let scores = score(
+            prediction,
+            &nothing,
+            [1.0; 3],
+            &structure,
+            &Metric::ALL,
+            None,
+        );
+        scores.unwrap().remove(0).with_absence_as_agreement()
+    };
+    assert_eq!(of(&nothing).value(Metric::Dice), Some(1.0));
+    assert_eq!(of(&nothing).value(Metric::Iou), Some(1.0));
+    assert_eq!(of(&nothing).value(Metric::Hausdorff95), None);
+    assert_eq!(of(&all).value(Metric::Dice), Some(0.0));
+}

@@ -85,7 +85,16 @@ fn evaluate(arguments: &EvaluateArguments, structures: &mut Structures) -> anyho
     let scored = pairs.into_iter().zip(cases).map(|(pair, case)| CaseScores {
         prediction_file: pair.prediction,
         reference_file: pair.reference,
-        metrics: case.complete(structures, &arguments.metrics),
+        metrics: {
+            let mut scores = case.complete(structures, &arguments.metrics);
+            if arguments.count_absent {
+                let counted = |(structure, scores): (Structure, Scores)| {
+                    (structure, scores.with_absence_as_agreement())
+                };
+                scores = scores.into_iter().map(counted).collect();
+            }
+            scores
+        },
     });
     Ok(summarise(scored.collect()))
 }
