@@ -6,8 +6,8 @@
 //! PyTorch is timed by `benches/training_step.py`, which builds the same network (the numbers of parameters are printed
 //! to show it), where the Python of the environment variable `PYTHON` (else `python3`) has torch. Both take the published mean
 //! over regions.
-//! The allocator is that of the command `arl`, which keeps freed memory; with `ALLOCATOR=system` in the environment nothing is
-//! kept, as in a program that says nothing about it, and the kernel clears each page of a large tensor anew.
+//! The allocator is that of the command `arl`, which keeps freed memory; with the system's the kernel clears each page of a
+//! large tensor anew.
 
 use std::process::Command;
 use std::time::Instant;
@@ -136,11 +136,8 @@ fn pytorch(case: &Case) -> Result<Measured, String> {
 }
 
 fn main() {
-    let system = std::env::var("ALLOCATOR").is_ok_and(|name| name == "system");
-    // Milliseconds until freed memory goes back; −1 means never.
-    let delay = if system { 0 } else { -1 };
-    // SAFETY: sets an integer option of the allocator that is in use; any value is allowed.
-    unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, delay) };
+    // SAFETY: sets an integer option of the allocator that is in use; −1 means never.
+    unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, -1) };
     for case in &CASES {
         let Case {
             name, patch, batch, ..
