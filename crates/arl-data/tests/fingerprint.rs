@@ -11,6 +11,11 @@ fn the_fingerprint_is_nnunets() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/references/fingerprint");
     let dataset = Dataset::open(&folder.join("Dataset001_Small")).unwrap();
     let found = Fingerprint::extract(&dataset, &|_, _| {}).unwrap();
+    // However little memory there is: one case at a time.
+    assert_eq!(
+        Fingerprint::extract_within(1, &dataset, &|_, _| {}).unwrap(),
+        found
+    );
     let expected = std::fs::read_to_string(folder.join("expected.json")).unwrap();
     let expected: Value = serde_json::from_str(&expected).unwrap();
 

@@ -226,5 +226,22 @@ fn an_imported_run_is_exported_and_imported_again_but_not_trained_on() {
     };
     assert_eq!(tensors(&file), tensors(&second));
     let line = refused(&["train", text(&reference), "--out", text(&run), "--resume"]);
-    assert!(!line.contains("panicked"), "{line}");
+    assert!(
+        line.contains("imported") && line.contains("train anew"),
+        "{line}"
+    );
+    // Nothing says which axes may be mirrored.
+    let out = folder.path().join("predictions");
+    fs::create_dir(folder.path().join("images")).unwrap();
+    for channel in ["image_0000.nii.gz", "image_0001.nii.gz"] {
+        fs::copy(
+            reference.join(channel),
+            folder.path().join("images").join(channel),
+        )
+        .unwrap();
+    }
+    let images = folder.path().join("images");
+    let words = ["predict", text(&again), text(&images), "--out", text(&out)];
+    let line = succeed(&[&words[..], &["--device", "cpu", "--mirror"]].concat());
+    assert!(line.contains("--mirror changes nothing"), "{line}");
 }

@@ -2,8 +2,11 @@
 //! written.
 
 use std::fs;
+use std::path::PathBuf;
 
 use arl_data::cache::{Cache, CacheOptions};
+use arl_data::dataset::Dataset;
+use arl_data::plan::Plan;
 
 use super::allocations::most_during;
 use super::descriptions::{cohort, plan};
@@ -16,24 +19,52 @@ const TRAILER: usize = 24;
 /// Memory that a patch of 40³ voxels and the chunks under it take, whatever the file.
 const READING: usize = 16 << 20;
 
+/// A dataset of one case, because a file that is found damaged is preprocessed again, and its cache.
+struct OneCase {
+    _folder: tempfile::TempDir,
+    dataset: Dataset,
+    plan: Plan,
+    directory: PathBuf,
+}
+
+impl OneCase {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut dataset = cohort(&folder.path().join("data"));
+        let plan = plan(&dataset);
+        dataset.training.truncate(1);
+        Self {
+            directory: folder.path().join("cache"),
+            _folder: folder,
+            dataset,
+            plan,
+        }
+    }
+
+    fn open(&self) -> Cache {
+        let options = CacheOptions::default();
+        Cache::open_or_build(
+            &self.directory,
+            &self.dataset,
+            &self.plan,
+            &options,
+            &|_, _| {},
+        )
+        .unwrap()
+    }
+
+    /// The case's file, made if it is not there.
+    fn file(&self) -> PathBuf {
+        self.open().cases()[0].path().to_owned()
+    }
+}
+
 #[test]
 fn cache_file() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut dataset = cohort(&folder.path().join("data"));
-    // One case: a file that is found damaged is preprocessed again.
-    let plan = plan(&dataset);
-    dataset.training.truncate(1);
-    let directory = folder.path().join("cache");
-    let options = CacheOptions::default();
-    let open = || Cache::open_or_build(&directory, &dataset, &plan, &options, &|_, _| {}).unwrap();
+    let case = OneCase::new();
     let patch = |cache: &Cache| cache.cases()[0].read_patch([-2, -2, -2], [40, 40, 40], 77);
-    let expected = patch(&open()).unwrap();
-    let mut files = fs::read_dir(&directory)
-        .unwrap()
-        .map(|entry| entry.unwrap().path());
-    let path = files
-        .find(|path| path.extension().is_some_and(|e| e == "arlcache"))
-        .unwrap();
+    let expected = patch(&case.open()).unwrap();
+    let path = case.file();
     let seed = fs::read(&path).unwrap();
     let make = |mutator: &mut Mutator| {
         let mut bytes = seed.clone();
@@ -50,7 +81,7 @@ fn cache_file() {
     let used = fuzz("cache_file", 20, make, |bytes| {
         fs::remove_file(&path).unwrap();
         fs::write(&path, bytes).unwrap();
-        let cache = open();
+        let cache = case.open();
         match patch(&cache) {
             Ok(found) => {
                 assert_eq!(found, expected);
@@ -72,14 +103,8 @@ fn cache_file() {
 /// Damage with right checksums, as only an enemy or a mistake of ours makes it: what lies behind them is parsed.
 #[test]
 fn cache_file_with_right_checksums() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut dataset = cohort(&folder.path().join("data"));
-    let plan = plan(&dataset);
-    dataset.training.truncate(1);
-    let directory = folder.path().join("cache");
-    let options = CacheOptions::default();
-    let open = || Cache::open_or_build(&directory, &dataset, &plan, &options, &|_, _| {}).unwrap();
-    let path = open().cases()[0].path().to_owned();
+    let case = OneCase::new();
+    let path = case.file();
     let seed = fs::read(&path).unwrap();
     let number = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().unwrap()) as usize;
     let footer = number(&seed[seed.len() - TRAILER..][..8]);
@@ -125,10 +150,10 @@ fn cache_file_with_right_checksums() {
     };
     let used = fuzz("cache_file_with_right_checksums", 60, make, |bytes| {
         fs::write(&path, bytes).unwrap();
-        let (cache, opening) = most_during(open);
-        let case = &cache.cases()[0];
-        let (patch, reading) = most_during(|| case.read_patch([-2, -2, -2], [40, 40, 40], 77));
-        let (locations, _) = most_during(|| case.locations(1));
+        let (cache, opening) = most_during(|| case.open());
+        let cached = &cache.cases()[0];
+        let (patch, reading) = most_during(|| cached.read_patch([-2, -2, -2], [40, 40, 40], 77));
+        let (locations, _) = most_during(|| cached.locations(1));
         assert!(
             opening < READING + 8 * bytes.len(),
             "{opening} bytes of memory to open"

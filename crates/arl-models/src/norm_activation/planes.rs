@@ -1,8 +1,13 @@
 //! Normalisation and activation as one operation of GPUs.
 
+use std::marker::PhantomData;
+
 use burn::backend::autodiff::{
     Autodiff, NodeId,
-    checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
+    checkpoint::{
+        base::Checkpointer, retro_forward::RetroForward, state::BackwardStates,
+        strategy::CheckpointStrategy,
+    },
     grads::Gradients,
     ops::{Backward, Ops, OpsKind},
 };
@@ -137,6 +142,23 @@ impl<B: PlaneOps> Backward<B, 3> for PlaneNorm {
     }
 }
 
+/// Computes the result once more for the backward pass; with gradient checkpointing it is not kept.
+#[derive(Debug, Clone)]
+struct Again<B: PlaneOps> {
+    nodes: [NodeId; 3],
+    epsilon: f32,
+    slope: f32,
+    backend: PhantomData<B>,
+}
+
+impl<B: PlaneOps> RetroForward for Again<B> {
+    fn forward(&self, states: &mut BackwardStates, out_node: NodeId) {
+        let [x, gamma, beta] = (self.nodes).map(|node| states.get_state::<FloatTensor<B>>(&node));
+        let out = B::plane_norm(x, gamma, beta, self.epsilon, self.slope);
+        states.save(out_node, out);
+    }
+}
+
 impl<B: PlaneOps, C: CheckpointStrategy> PlaneOps for Autodiff<B, C> {
     fn plane_norm(
         x: FloatTensor<Self>,
@@ -151,7 +173,19 @@ impl<B: PlaneOps, C: CheckpointStrategy> PlaneOps for Autodiff<B, C> {
             let out = B::plane_normalized(x, moments.clone(), gamma, beta, slope);
             (moments, out)
         };
-        match PlaneNorm.prepare::<C>(nodes).compute_bound().stateful() {
+        let again = Again::<B> {
+            nodes: [x.id(), gamma.id(), beta.id()],
+            epsilon,
+            slope,
+            backend: PhantomData,
+        };
+        match PlaneNorm
+            .prepare::<C>(nodes)
+            .memory_bound()
+            .retro_forward(again)
+            .parents([&x, &gamma, &beta])
+            .stateful()
+        {
             OpsKind::Tracked(mut prep) => {
                 let saved = [&x, &gamma, &beta].map(|tensor| prep.checkpoint(tensor));
                 let (moments, out) = forward(

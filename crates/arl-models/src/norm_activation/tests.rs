@@ -2,6 +2,8 @@
 
 use burn::module::Param;
 use burn::nn::{InstanceNorm, InstanceNormConfig};
+#[cfg(feature = "wgpu")]
+use burn::tensor::FloatDType;
 use burn::tensor::activation::leaky_relu;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
@@ -98,14 +100,37 @@ fn normalised_and_activated_as_burn_does() {
     compare(&Device::flex().autodiff(), &SHAPES);
 }
 
+/// Features of 16 bits give what those of 32 give, but for their rounding.
+#[cfg(feature = "wgpu")]
+fn in_16_bits(device: &Device) {
+    let norm = InstanceNormConfig::new(2).init(device);
+    let values = (0..2 * 2 * 3 * 4 * 5).map(|i| ((i * 7919) % 1009) as f32 / 100.0);
+    let data = TensorData::new(values.collect::<Vec<f32>>(), [2, 2, 3, 4, 5]);
+    let x = Tensor::<5>::from_data(data, device).cast(FloatDType::F16);
+    let exact = norm_activation(&norm, x.clone().cast(FloatDType::F32), LEAKY_SLOPE);
+    let rough = norm_activation(&norm, x, LEAKY_SLOPE);
+    assert_eq!(rough.dtype(), DType::F16);
+    let furthest = (exact - rough.cast(FloatDType::F32)).abs().max();
+    let furthest = furthest.into_scalar::<f32>();
+    // Half of the last bit of numbers up to 2.
+    assert!(furthest <= 1e-3, "{furthest}");
+}
+
 #[cfg(feature = "wgpu")]
 #[test]
 fn normalised_and_activated_on_wgpu_as_burn_does() {
     match Device::wgpu_options().init() {
         Ok(device) => {
-            let device = device.autodiff();
-            assert!(super::on_gpu(&Tensor::zeros([1; 5], &device)));
-            compare(&device, &SHAPES);
+            let kept = device.clone().autodiff();
+            assert!(super::on_gpu(&Tensor::zeros([1; 5], &kept)));
+            compare(&kept, &SHAPES);
+            // The cube of the result needs the result again.
+            compare(&kept.gradient_checkpointing(), &SHAPES[1..2]);
+            if device.supports_dtype(FloatDType::F16) {
+                in_16_bits(&device);
+            } else {
+                println!("f16 skipped: this device has no arithmetic in it");
+            }
         }
         Err(error) => {
             let expected = std::env::var_os("ARL_EXPECT_WGPU").is_some();

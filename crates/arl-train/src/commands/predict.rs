@@ -37,6 +37,9 @@ pub fn run(arguments: &PredictArguments) -> anyhow::Result<ExitCode> {
     }
     let (device, _) = device::open(arguments.device)?;
     let segmenter = Segmenter::load(&run, &config, &plan, &device)?;
+    if arguments.mirror && plan.mirror_axes.is_empty() {
+        tracing::warn!("the plan names no axis that may be mirrored, so --mirror changes nothing");
+    }
     let mirror_axes = match arguments.mirror {
         true => &plan.mirror_axes[..],
         false => &[],

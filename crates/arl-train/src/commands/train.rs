@@ -133,6 +133,12 @@ fn start(arguments: &TrainArguments) -> anyhow::Result<()> {
 fn resume(arguments: &TrainArguments) -> anyhow::Result<()> {
     let run = Run::open(&arguments.out)?;
     let (mut config, plan) = run.load()?;
+    let checkpoint = last_complete(&run.checkpoints())?;
+    anyhow::ensure!(
+        checkpoint.as_ref().is_none_or(Manifest::can_go_on),
+        "{}: was imported, without the state of its optimiser; train anew",
+        arguments.out.display()
+    );
     let other = arguments.loss.is_some()
         || arguments.seed.is_some()
         || arguments.learning_rate.is_some()
@@ -178,12 +184,6 @@ fn resume(arguments: &TrainArguments) -> anyhow::Result<()> {
         }
         return show_patches(path, &config, &plan, &cache, &split);
     }
-    let checkpoint = last_complete(&run.checkpoints())?;
-    anyhow::ensure!(
-        checkpoint.as_ref().is_none_or(Manifest::can_go_on),
-        "{}: was imported, without the state of its optimiser; train anew",
-        arguments.out.display()
-    );
     match &checkpoint {
         Some(manifest) => tracing::info!(
             "going on after epoch {}, step {}",

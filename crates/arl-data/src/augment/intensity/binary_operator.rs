@@ -1,11 +1,11 @@
 //! Dilation, erosion, opening and closing of masks.
 
 use ndarray::{Array3, Array4, Axis, Zip};
-use rand::seq::SliceRandom;
 use rand::{Rng, RngExt};
 use serde::{Deserialize, Serialize};
 
-use crate::augment::draw::{happens, uniform};
+use super::masks::{self, drawn};
+use crate::augment::draw::uniform;
 use crate::augment::error::{AugmentError, Check};
 use crate::distance_transform::squared_distances;
 
@@ -61,16 +61,7 @@ impl BinaryOperator {
     /// # Panics
     /// If the image has fewer channels than are named.
     pub fn apply(&self, image: &mut Array4<f32>, rng: &mut impl Rng) {
-        if !happens(self.probability, rng) {
-            return;
-        }
-        // In any order, for a class takes what it grows over from the others.
-        let mut order = self.channels.clone();
-        order.shuffle(rng);
-        for &channel in &order {
-            if !happens(self.probability_per_channel, rng) {
-                continue;
-            }
+        for channel in drawn(&self.channels, self.probabilities(), rng) {
             let operation = Operation::ALL[rng.random_range(0..Operation::ALL.len())];
             let radius = uniform(self.radius, rng);
             let before = image.index_axis(Axis(0), channel).mapv(|v| v != 0.0);
@@ -93,14 +84,17 @@ impl BinaryOperator {
         }
     }
 
+    fn probabilities(&self) -> [f64; 2] {
+        [self.probability, self.probability_per_channel]
+    }
+
     /// Checks the parameters.
     ///
     /// # Errors
     /// The first that is out of its bounds.
     pub fn validate(&self) -> Result<(), AugmentError> {
         let check = Check("binary_operator");
-        check.probability("probability", self.probability)?;
-        check.probability("probability_per_channel", self.probability_per_channel)?;
+        masks::validate(&check, self.probabilities())?;
         check.range("radius", self.radius, (0.0, 1000.0))
     }
 }

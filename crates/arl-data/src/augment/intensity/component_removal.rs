@@ -1,11 +1,10 @@
 //! Removal of parts of masks.
 
 use ndarray::{Array3, Array4, ArrayView3, Axis, Zip};
-use rand::seq::SliceRandom;
 use rand::{Rng, RngExt};
 use serde::{Deserialize, Serialize};
 
-use crate::augment::draw::happens;
+use super::masks::{self, drawn};
 use crate::augment::error::{AugmentError, Check};
 
 /// Removes a connected component from masks among the channels, as a coarser network that is refined may have missed it
@@ -59,15 +58,7 @@ impl ComponentRemoval {
     /// # Panics
     /// If the image has fewer channels than are named.
     pub fn apply(&self, image: &mut Array4<f32>, rng: &mut impl Rng) {
-        if !happens(self.probability, rng) {
-            return;
-        }
-        let mut order = self.channels.clone();
-        order.shuffle(rng);
-        for &channel in &order {
-            if !happens(self.probability_per_channel, rng) {
-                continue;
-            }
+        for channel in drawn(&self.channels, self.probabilities(), rng) {
             let mut mask = image.index_axis_mut(Axis(0), channel);
             let (components, sizes) = components(mask.view());
             let most = self.largest_share * mask.len() as f64;
@@ -90,14 +81,17 @@ impl ComponentRemoval {
         }
     }
 
+    fn probabilities(&self) -> [f64; 2] {
+        [self.probability, self.probability_per_channel]
+    }
+
     /// Checks the parameters.
     ///
     /// # Errors
     /// The first that is out of its bounds.
     pub fn validate(&self) -> Result<(), AugmentError> {
         let check = Check("component_removal");
-        check.probability("probability", self.probability)?;
-        check.probability("probability_per_channel", self.probability_per_channel)?;
+        masks::validate(&check, self.probabilities())?;
         check.probability("largest_share", self.largest_share)
     }
 }

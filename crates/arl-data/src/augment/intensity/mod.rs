@@ -13,6 +13,7 @@ mod gamma;
 mod ghosting;
 mod gibbs;
 mod low_resolution;
+mod masks;
 mod noise;
 mod normal;
 mod spike;
