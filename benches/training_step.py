@@ -1,7 +1,9 @@
 """Times a training step of PyTorch, and its forward pass alone without gradients, for training_step.rs, which calls
 this and reads the JSON that it prints.
 
-    python training_step.py FEATURES PATCH BATCH CLASSES STEPS
+    python training_step.py FEATURES PATCH BATCH CLASSES WARM_UP,ROUNDS,STEPS cpu|cuda WAYS
+
+WAYS are `eager`, or some of `channels-last`, `compiled` and `amp` (bf16), with commas between.
 """
 
 import json
@@ -15,8 +17,14 @@ from torch.nn import functional as F
 
 torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
 torch.manual_seed(0)
+torch.backends.cudnn.benchmark = True
 features = [int(text) for text in sys.argv[1].split(",")]
-patch, batch, classes, steps = map(int, sys.argv[2:])
+patch, batch, classes = map(int, sys.argv[2:5])
+warm_up, rounds, steps = (int(text) for text in sys.argv[5].split(","))
+device = torch.device(sys.argv[6])
+ways = set(sys.argv[7].split(","))
+if unknown := ways - {"eager", "channels-last", "compiled", "amp"}:
+    sys.exit(f"no way {unknown}")
 
 
 def stage(inputs, outputs, stride=1):
@@ -71,22 +79,55 @@ def deep_loss(outputs, labels):
     return total
 
 
-model = UNet()
-optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
-images = torch.randn(batch, 1, patch, patch, patch)
-labels = torch.randint(0, classes, (batch, patch, patch, patch))
-times = []
-for _ in range(steps + 1):
-    start = time.perf_counter()
-    optimizer.zero_grad()
-    deep_loss(model(images), labels).backward()
-    optimizer.step()
-    times.append(time.perf_counter() - start)
-parameters = sum(p.numel() for p in model.parameters())
-forwards = []
-with torch.no_grad():
-    for _ in range(steps + 1):
+def wait():
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def seconds(step):
+    """The seconds of each of `steps` calls, in the fastest round."""
+    for _ in range(warm_up):
+        step()
+    shortest = float("inf")
+    for _ in range(rounds):
+        wait()
         start = time.perf_counter()
-        model(images)
-        forwards.append(time.perf_counter() - start)
-print(json.dumps({"seconds": min(times[1:]), "forward": min(forwards[1:]), "parameters": parameters}))
+        for _ in range(steps):
+            step()
+        wait()
+        shortest = min(shortest, (time.perf_counter() - start) / steps)
+    return shortest
+
+
+model = UNet().to(device)
+images = torch.randn(batch, 1, patch, patch, patch, device=device)
+labels = torch.randint(0, classes, (batch, patch, patch, patch), device=device)
+if "channels-last" in ways:
+    model = model.to(memory_format=torch.channels_last_3d)
+    images = images.to(memory_format=torch.channels_last_3d)
+optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
+network, loss = model, deep_loss
+if "compiled" in ways:
+    network, loss = torch.compile(model), torch.compile(deep_loss)
+mixed = torch.autocast(device.type, torch.bfloat16, enabled="amp" in ways)
+
+
+def train():
+    optimizer.zero_grad()
+    with mixed:
+        outputs = network(images)
+    # The loss in f32, as ours.
+    loss([output.float() for output in outputs], labels).backward()
+    optimizer.step()
+
+
+def predict():
+    with torch.no_grad(), mixed:
+        network(images)
+
+
+answer = {"parameters": sum(p.numel() for p in model.parameters()), "seconds": seconds(train)}
+if device.type == "cuda":
+    answer["bytes"] = torch.cuda.max_memory_reserved()
+answer["forward"] = seconds(predict)
+print(json.dumps(answer))

@@ -1,23 +1,36 @@
-//! Seconds of a training step on the CPU, against PyTorch's on the same machine in the same run: forward, ARL + CE on
-//! every head, backward, AdamW; and of the forward pass alone, without gradients.
+//! Seconds of a training step against PyTorch's, on the same machine in the same run: forward, ARL + CE on every head,
+//! backward, AdamW; and of the forward pass alone, without gradients. On GPUs also the memory that each takes.
 //!
-//! `cargo bench --profile dev --workspace --bench training_step`
+//! ```text
+//! cargo bench --profile dev --workspace --bench training_step
+//! cargo bench --profile dev --workspace --bench training_step --features arl/cuda,arl-train/cuda -- --device cuda
+//! ```
+//!
+//! Options behind the `--`: `--device cpu|wgpu|cuda` (`cpu`), `--patch VOXELS` (64, on GPUs 128), `--precision f32|bf16` (both
+//! on GPUs that have both), `--network 0|1`, `--without-pytorch`; with `--dice` it prints what a short training ends with instead,
+//! in each precision.
 //!
 //! PyTorch is timed by `benches/training_step.py`, which builds the same network (the numbers of parameters are printed
 //! to show it), where the Python of the environment variable `PYTHON` (else `python3`) has torch. Both take the published mean
-//! over regions.
-//! The allocator is that of the command `arl`, which keeps freed memory; with the system's the kernel clears each page of a
-//! large tensor anew.
+//! over regions. On GPUs PyTorch runs in each of its ways: eager and compiled, channels first and last, f32 (whose
+//! convolutions are TF32 by its default) and automatic mixed precision in bf16, with cuDNN's benchmark on.
+//!
+//! Each is measured in a process of its own, so that no one finds the memory of another. On the CPU the allocator is that of
+//! the command `arl`, which keeps freed memory; with the system's the kernel clears each page of a large tensor anew.
 
-use std::process::Command;
+#[path = "../tests/common/short_training.rs"]
+mod short_training;
+
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use arl::loss::{DeepSupervision, LossConfig, LossKind, RegionGrid, RegionReduction};
-use arl::models::{SegmentationModel, StageConfig, UNetConfig};
+use arl::models::{Precision, StageConfig, UNetConfig, use_matrix_units};
 use burn::module::Module;
 use burn::optim::{AdamWConfig, GradientsParams};
-use burn::tensor::{Device, Distribution, Tensor};
+use burn::tensor::{Device, Distribution, FloatDType, Tensor};
 use mimalloc::MiMalloc;
+use serde_json::{Value, json};
 
 /// The allocator of the command `arl`.
 #[global_allocator]
@@ -27,44 +40,99 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
 
 const CLASSES: usize = 23;
-const STEPS: usize = 3;
+const BATCH: usize = 2;
 
-struct Case {
+/// Instead of times, the Dice that a short training ends with, in each precision.
+const DICE: &str = "--dice";
+/// The option by which the bench calls itself to measure one case.
+const MEASURE: &str = "--measure";
+
+struct Network {
     name: &'static str,
     features: &'static [usize],
-    patch: usize,
-    batch: usize,
 }
 
-const CASES: [Case; 2] = [
-    Case {
+const NETWORKS: [Network; 2] = [
+    Network {
         name: "4 levels from 16 channels",
         features: &[16, 32, 64, 128],
-        patch: 64,
-        batch: 2,
     },
-    Case {
+    Network {
         name: "nnU-Net, 6 stages",
         features: &[32, 64, 128, 256, 320, 320],
-        patch: 64,
-        batch: 2,
     },
 ];
 
-/// What was measured of a network: seconds, the shortest of `STEPS` after one that warms up.
-struct Measured {
-    parameters: usize,
-    forward: f64,
-    step: f64,
+/// How long each measurement goes on.
+struct Effort {
+    /// Steps that are not timed: memory is taken, and on GPUs kernels are compiled and chosen.
+    warm_up: usize,
+    /// The shortest of so many counts.
+    rounds: usize,
+    /// Steps that are timed together; a GPU works on them without waiting for us.
+    steps: usize,
 }
 
-fn ours(case: &Case) -> Measured {
-    let device = Device::flex().autodiff();
-    let stages = case.features.iter().enumerate();
+impl Effort {
+    fn on(device: &str) -> Self {
+        match device {
+            "cpu" => Self {
+                warm_up: 1,
+                rounds: 3,
+                steps: 1,
+            },
+            _ => Self {
+                warm_up: 3,
+                rounds: 3,
+                steps: 5,
+            },
+        }
+    }
+}
+
+fn open(device: &str) -> Device {
+    match device {
+        "cpu" => Device::flex(),
+        "wgpu" => Device::wgpu(burn::tensor::DeviceKind::DefaultDevice),
+        #[cfg(feature = "cuda")]
+        "cuda" => Device::cuda(0),
+        other => panic!("no device {other} in this build: cpu, wgpu, or cuda with its feature"),
+    }
+}
+
+/// The seconds of each of `effort.steps` calls, in the fastest round.
+fn seconds(effort: &Effort, device: &Device, what: &str, mut step: impl FnMut()) -> f64 {
+    let wait = || device.sync().expect("the device works");
+    for i in 0..effort.warm_up {
+        let start = Instant::now();
+        step();
+        wait();
+        eprintln!(
+            "    {what}, warming up {i}: {:.3} s",
+            start.elapsed().as_secs_f64()
+        );
+    }
+    let mut shortest = f64::INFINITY;
+    for _ in 0..effort.rounds {
+        let start = Instant::now();
+        (0..effort.steps).for_each(|_| step());
+        wait();
+        shortest = shortest.min(start.elapsed().as_secs_f64() / effort.steps as f64);
+    }
+    shortest
+}
+
+/// Measures ours in this process, for the process that called it.
+fn measure(device_name: &str, network: &Network, patch: usize, precision: Precision) -> Value {
+    let effort = Effort::on(device_name);
+    let plain = open(device_name);
+    eprintln!("    {:?}", use_matrix_units(&plain));
+    let device = plain.clone().autodiff();
+    let stages = network.features.iter().enumerate();
     let stages = stages
         .map(|(i, &features)| StageConfig::new(features, [3; 3], [if i == 0 { 1 } else { 2 }; 3]))
         .collect();
-    let mut network = UNetConfig::new(1, CLASSES, stages)
+    let network = UNetConfig::new(1, CLASSES, stages)
         .init_seeded(&device, 0)
         .expect("a valid network");
     let parameters = network.num_params();
@@ -72,93 +140,173 @@ fn ours(case: &Case) -> Measured {
         .with_regions(RegionGrid::size([16; 3]))
         .with_region_reduction(RegionReduction::Mean);
     let loss = DeepSupervision::new(&loss);
-    let Case { patch, batch, .. } = *case;
-    let shape = [batch, 1, patch, patch, patch];
+    let shape = [BATCH, 1, patch, patch, patch];
     let images = Tensor::<5>::random(shape, Distribution::Normal(0.0, 1.0), &device);
     let labels = Distribution::Uniform(0.0, CLASSES as f64);
-    let labels = Tensor::<4>::random([batch, patch, patch, patch], labels, &device).int();
+    let labels = Tensor::<4>::random([BATCH, patch, patch, patch], labels, &device).int();
     let mut optimizer = AdamWConfig::new().init();
-    let mut shortest = f64::INFINITY;
-    for step in 0..=STEPS {
-        let start = Instant::now();
-        let value = loss.forward(network.forward(images.clone()), labels.clone());
+    let mut trained = Some(network);
+    let step = seconds(&effort, &plain, "step", || {
+        let network = trained.take().expect("it is put back");
+        let logits = precision.forward(&network, images.clone());
+        let value = loss.forward(logits, labels.clone());
         let gradients = GradientsParams::from_grads(value.backward(), &network);
-        network = optimizer.step(1e-3, network, gradients);
-        if step > 0 {
-            shortest = shortest.min(start.elapsed().as_secs_f64());
-        }
-    }
-    let network = network.valid();
+        trained = Some(optimizer.step(1e-3, network, gradients));
+    });
+    let training_bytes = plain.memory_pool_usage().map(|usage| usage.bytes_reserved);
+    let network = trained.expect("it is put back").valid();
     let images = images.inner();
-    let mut forward = f64::INFINITY;
-    for step in 0..=STEPS {
-        let start = Instant::now();
-        let logits = network.forward(images.clone());
-        drop(logits);
-        if step > 0 {
-            forward = forward.min(start.elapsed().as_secs_f64());
-        }
-    }
-    Measured {
-        parameters,
-        forward,
-        step: shortest,
-    }
+    let forward = seconds(&effort, &plain, "forward", || {
+        drop(precision.forward(&network, images.clone()));
+    });
+    json!({"parameters": parameters, "seconds": step, "forward": forward, "bytes": training_bytes})
 }
 
-/// The same of PyTorch, or why there is no figure.
-fn pytorch(case: &Case) -> Result<Measured, String> {
-    let python = std::env::var("PYTHON").unwrap_or_else(|_| "python3".into());
-    let features: Vec<String> = case.features.iter().map(usize::to_string).collect();
-    let output = Command::new(&python)
-        .arg(concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/benches/training_step.py"
-        ))
-        .args([
-            features.join(","),
-            case.patch.to_string(),
-            case.batch.to_string(),
-            CLASSES.to_string(),
-            STEPS.to_string(),
-        ])
+/// What a process printed as its last line, or why there is none.
+fn answer(command: &mut Command) -> Result<Value, String> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    // Its progress and its complaints are for whoever reads along.
+    let output = command
+        .stderr(Stdio::inherit())
         .output()
-        .map_err(|error| format!("{python}: {error}"))?;
-    let message = String::from_utf8_lossy(&output.stderr);
-    let answer: serde_json::Value = serde_json::from_slice(&output.stdout)
-        .map_err(|_| message.lines().last().unwrap_or("no answer").to_string())?;
-    let number = |key: &str| answer[key].as_f64().ok_or(format!("no {key} in {answer}"));
-    Ok(Measured {
-        parameters: number("parameters")? as usize,
-        forward: number("forward")?,
-        step: number("seconds")?,
-    })
+        .map_err(|error| format!("{name}: {error}"))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let last = text.lines().last().unwrap_or_default();
+    serde_json::from_str(last).map_err(|_| format!("{name} ended without an answer"))
+}
+
+/// One line of the table; `best` is what to compare with.
+fn report(name: &str, measured: Result<Value, String>, ours: Option<&Value>) -> Option<Value> {
+    let measured = match measured {
+        Ok(measured) => measured,
+        Err(reason) => {
+            println!("  {name:34} not timed: {reason}");
+            return None;
+        }
+    };
+    let number = |value: &Value, key: &str| value[key].as_f64().unwrap_or(f64::NAN);
+    let (step, forward) = (number(&measured, "seconds"), number(&measured, "forward"));
+    let memory = match measured["bytes"].as_f64() {
+        Some(bytes) => format!(", {:6.2} GB", bytes / 1e9),
+        None => String::new(),
+    };
+    let ratio = match ours {
+        Some(ours) => format!(
+            ": ours is {:.2} and {:.2} times as fast",
+            step / number(ours, "seconds"),
+            forward / number(ours, "forward")
+        ),
+        None => String::new(),
+    };
+    let parameters = &measured["parameters"];
+    println!(
+        "  {name:34} step {step:8.4} s, forward {forward:8.4} s{memory}, {parameters} parameters{ratio}"
+    );
+    Some(measured)
+}
+
+/// The words behind an option.
+fn option<'a>(arguments: &'a [String], name: &str) -> Option<&'a str> {
+    let at = arguments.iter().position(|argument| argument == name)?;
+    arguments.get(at + 1).map(String::as_str)
 }
 
 fn main() {
     // SAFETY: sets an integer option of the allocator that is in use; −1 means never.
     unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, -1) };
-    for case in &CASES {
-        let Case {
-            name, patch, batch, ..
-        } = case;
-        let ours = ours(case);
-        let parameters = ours.parameters;
-        println!("{name}, {parameters} parameters, {batch} patches of {patch}³, {CLASSES} classes");
+    let arguments: Vec<String> = std::env::args().collect();
+    let device = option(&arguments, "--device").unwrap_or("cpu");
+    let patch = match option(&arguments, "--patch") {
+        Some(text) => text.parse().expect("--patch takes a number of voxels"),
+        None if device == "cpu" => 64,
+        None => 128,
+    };
+    let precisions = match option(&arguments, "--precision") {
+        Some(text) => vec![text.parse().expect("--precision takes f32 or bf16")],
+        None if device != "cpu" && open(device).supports_dtype(FloatDType::BF16) => {
+            vec![Precision::F32, Precision::Bf16]
+        }
+        None => vec![Precision::F32],
+    };
+    let only = option(&arguments, "--network").map(|text| {
+        let index: usize = text.parse().expect("--network takes 0 or 1");
+        assert!(index < NETWORKS.len(), "--network takes 0 or 1");
+        index
+    });
+    if arguments.iter().any(|argument| argument == MEASURE) {
+        let network = &NETWORKS[only.expect("a network to measure")];
+        println!("{}", measure(device, network, patch, precisions[0]));
+        return;
+    }
+    if arguments.iter().any(|argument| argument == DICE) {
+        for precision in precisions {
+            let opened = open(device);
+            use_matrix_units(&opened);
+            let dice = short_training::train(&opened, precision);
+            println!("Dice after a short training on {device} in {precision}: {dice:.3}");
+        }
+        return;
+    }
+    let ourselves = std::env::current_exe().expect("a program has a file");
+    let python = std::env::var("PYTHON").unwrap_or_else(|_| "python3".into());
+    let peer = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/training_step.py");
+    let peer = std::env::var("ARL_TRAINING_STEP_PY").unwrap_or_else(|_| peer.into());
+    for (index, network) in NETWORKS.iter().enumerate() {
+        if only.is_some_and(|only| only != index) {
+            continue;
+        }
         println!(
-            "  ours     step {:7.3} s, forward {:7.3} s",
-            ours.step, ours.forward
+            "{}, {BATCH} patches of {patch}³, {CLASSES} classes, {device}",
+            network.name
         );
-        match pytorch(case) {
-            Ok(theirs) => println!(
-                "  PyTorch  step {:7.3} s, forward {:7.3} s, {} parameters: ours is {:.2} and {:.2} times as fast",
-                theirs.step,
-                theirs.forward,
-                theirs.parameters,
-                theirs.step / ours.step,
-                theirs.forward / ours.forward
-            ),
-            Err(reason) => println!("  PyTorch  not timed: {reason}"),
+        for &precision in &precisions {
+            let ours = answer(Command::new(&ourselves).args([
+                MEASURE,
+                "--device",
+                device,
+                "--network",
+                &index.to_string(),
+                "--patch",
+                &patch.to_string(),
+                "--precision",
+                &precision.to_string(),
+            ]));
+            let ours = report(&format!("ours, {precision}"), ours, None);
+            if arguments
+                .iter()
+                .any(|argument| argument == "--without-pytorch")
+            {
+                continue;
+            }
+            let ways: &[&str] = match (device, precision) {
+                ("cpu", _) => &["eager"],
+                (_, Precision::F32) => &[
+                    "eager",
+                    "channels-last",
+                    "compiled",
+                    "compiled,channels-last",
+                ],
+                (_, Precision::Bf16) => &[
+                    "amp",
+                    "amp,channels-last",
+                    "amp,compiled",
+                    "amp,compiled,channels-last",
+                ],
+            };
+            for way in ways {
+                let features: Vec<String> = network.features.iter().map(usize::to_string).collect();
+                let effort = Effort::on(device);
+                let theirs = answer(Command::new(&python).arg(&peer).args([
+                    features.join(","),
+                    patch.to_string(),
+                    BATCH.to_string(),
+                    CLASSES.to_string(),
+                    format!("{},{},{}", effort.warm_up, effort.rounds, effort.steps),
+                    if device == "cpu" { "cpu" } else { "cuda" }.to_string(),
+                    way.to_string(),
+                ]));
+                report(&format!("PyTorch, {way}"), theirs, ours.as_ref());
+            }
         }
     }
 }

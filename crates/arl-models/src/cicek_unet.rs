@@ -1,6 +1,7 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
+use crate::channels_last::join_channels;
 use crate::cicek_unet_config::{LEVELS, Padding};
 use crate::conv_block::ConvBlock;
 use crate::initialization::he_relu;
@@ -134,7 +135,7 @@ impl UpStep {
     fn forward(&self, coarse: Tensor<5>, skip: Tensor<5>) -> Tensor<5> {
         let x = self.upsample.forward(coarse);
         let skip = middle(skip, &x);
-        self.convolutions.forward(Tensor::cat(vec![x, skip], 1))
+        self.convolutions.forward(join_channels(x, skip))
     }
 }
 

@@ -1,19 +1,35 @@
 //! Convolution and transposed convolution, without dilation and groups.
 //!
-//! Burn computes them on every device. On the CPU in f32 they run on kernels of our own, whose speed is in
-//! benches/RESULTS.md: [`kernel`] is the arithmetic on slices, [`ops`] makes it differentiable operations of the backend.
+//! [`ops`] makes them differentiable operations of Burn's backends. On the CPU in f32 they run on kernels of our own, whose speed
+//! is in benches/RESULTS.md: [`kernel`] is their arithmetic on slices. So they do on GPUs ([`cube`]). Elsewhere
+//! they are Burn's.
 
+#[cfg(feature = "cubecl")]
+mod cube;
+#[cfg(feature = "flex")]
+mod flex;
+#[cfg(any(feature = "flex", feature = "cubecl"))]
+mod geometry;
 #[cfg(feature = "flex")]
 mod kernel;
-#[cfg(feature = "flex")]
+#[cfg(any(feature = "flex", feature = "cubecl"))]
 mod ops;
 #[cfg(all(test, feature = "flex"))]
 mod tests;
+#[cfg(feature = "flex")]
+mod transposed;
 
 use burn::tensor::Tensor;
 use burn::tensor::module::conv3d;
 use burn::tensor::ops::ConvOptions;
 
+#[cfg(feature = "cubecl")]
+pub(crate) use cube::matrix_units;
+#[cfg(any(feature = "flex", feature = "cubecl"))]
+use geometry::Geometry;
+
+#[cfg(feature = "cubecl")]
+use crate::channels_last::on_gpu;
 use crate::depth_to_space;
 use crate::precision::like;
 
@@ -27,7 +43,11 @@ pub(crate) fn convolution(
 ) -> Tensor<5> {
     let (weight, bias) = (like(weight, &x), like(bias, &x));
     #[cfg(feature = "flex")]
-    if ops::supports(&x) {
+    if on_our_cpu_kernels(&x) {
+        return ops::convolution(x, weight, bias, stride, padding);
+    }
+    #[cfg(feature = "cubecl")]
+    if on_gpu(&x) {
         return ops::convolution(x, weight, bias, stride, padding);
     }
     let options = ConvOptions::new(stride, padding, [1; 3], 1);
@@ -45,18 +65,21 @@ pub(crate) fn upsampling_convolution(
 ) -> Tensor<5> {
     let (weight, bias) = (like(weight, &x), like(bias, &x));
     #[cfg(feature = "flex")]
-    if ops::supports(&x) {
-        return ops::upsampling_convolution(x, weight, bias);
+    if on_our_cpu_kernels(&x) {
+        return transposed::upsampling_convolution(x, weight, bias);
     }
     let [input, output, a, b, c] = weight.dims();
-    let rows = output * a * b * c;
-    let weight = weight.reshape([input, rows]).transpose();
-    let bias = bias.reshape([output, 1]).repeat_dim(1, a * b * c);
-    let x = conv3d(
-        x,
-        weight.reshape([rows, input, 1, 1, 1]),
-        Some(bias.reshape([rows])),
-        ConvOptions::new([1; 3], [0; 3], [1; 3], 1),
-    );
+    let rows = a * b * c * output;
+    let weight = weight.permute([2, 3, 4, 1, 0]);
+    let weight = weight.reshape([rows, input, 1, 1, 1]);
+    let bias = bias.repeat_dim(0, a * b * c);
+    let x = convolution(x, weight, bias, [1; 3], [0; 3]);
     depth_to_space(x, [a, b, c])
+}
+
+/// Whether this tensor lives where the kernels of the CPU run.
+#[cfg(feature = "flex")]
+fn on_our_cpu_kernels(x: &Tensor<5>) -> bool {
+    use burn::tensor::{DType, Device};
+    x.dtype() == DType::F32 && x.device() == Device::flex()
 }

@@ -1,9 +1,12 @@
 use burn::tensor::Tensor;
 
-/// Moves channels into space: `[N, C·a·b·c, D, H, W]` becomes `[N, C, D·a, H·b, W·c]` for `factors = [a, b, c]`.
+use crate::channels_last::to_channels_last;
+
+/// Moves channels into space: `[N, a·b·c·C, D, H, W]` becomes `[N, C, D·a, H·b, W·c]` for `factors = [a, b, c]`.
 ///
-/// Of a voxel's input channels, the first `a·b·c` become the block of output voxels of the first output
-/// channel, in the order depth, height, width (the 3D form of PyTorch's `PixelShuffle`).
+/// Of a voxel's input channels, the first `C` become the output channels of the first voxel of its block, the next `C` those
+/// of the second, in the order depth, height, width (the mode DCR of ONNX's `DepthToSpace`, in 3D). Where the channels of
+/// a voxel lie side by side, as on GPUs, whole runs of them move.
 ///
 /// After a 1×1×1 convolution this is a transposed convolution whose kernel equals its stride, at the speed
 /// of an ordinary convolution: GPU backends have no fast path for transposed ones.
@@ -21,10 +24,12 @@ pub fn depth_to_space(x: Tensor<5>, factors: [usize; 3]) -> Tensor<5> {
         "{channels} channels cannot be spread over blocks of {factors:?} voxels"
     );
     let out = channels / (a * b * c);
-    // Images and channels share an axis: eight separate axes are more than some backends handle.
-    x.reshape([n * out, a, b, c, d, h, w])
-        .permute([0, 4, 1, 5, 2, 6, 3])
-        .reshape([n, out, d * a, h * b, w * c])
+    // Images and their slices share an axis, and so do the innermost factor and the channels, which stay together.
+    to_channels_last(x)
+        .reshape([n * d, h, w, a, b, c * out])
+        .permute([0, 3, 1, 4, 2, 5])
+        .reshape([n, d * a, h * b, w * c, out])
+        .permute([0, 4, 1, 2, 3])
 }
 
 #[cfg(test)]
@@ -49,14 +54,9 @@ mod tests {
                 ConvTransposeOptions::new(factors, [0; 3], [0; 3], [1; 3], 1),
             );
 
-            // [in, out, a, b, c] -> [out·a·b·c, in, 1, 1, 1]
-            let pointwise = weight.reshape([cin, cout * block]).transpose().reshape([
-                cout * block,
-                cin,
-                1,
-                1,
-                1,
-            ]);
+            // [in, out, a, b, c] -> [a·b·c·out, in, 1, 1, 1]
+            let pointwise = weight.permute([2, 3, 4, 1, 0]);
+            let pointwise = pointwise.reshape([cout * block, cin, 1, 1, 1]);
             let y = conv3d(
                 x,
                 pointwise,
@@ -78,5 +78,16 @@ mod tests {
         let y = depth_to_space(x.clone().reshape([1, 8, 1, 1, 1]), [2, 2, 2]);
         assert_eq!(y.dims(), [1, 1, 2, 2, 2]);
         y.reshape([8]).into_data().assert_eq(&x.into_data(), true);
+    }
+
+    #[test]
+    fn output_channels_of_a_voxel_come_together() {
+        let device = Device::flex();
+        let x = Tensor::<1>::from_floats([0., 1., 2., 3.], &device);
+        let y = depth_to_space(x.reshape([1, 4, 1, 1, 1]), [1, 1, 2]);
+        assert_eq!(y.dims(), [1, 2, 1, 1, 2]);
+        let expected = Tensor::<1>::from_floats([0., 2., 1., 3.], &device);
+        let y = y.reshape([4]).into_data();
+        y.assert_eq(&expected.into_data(), true);
     }
 }

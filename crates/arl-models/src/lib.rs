@@ -39,17 +39,23 @@
 //! ```
 #![warn(missing_docs)]
 
+mod channels_last;
 mod cicek_unet;
 mod cicek_unet_config;
 mod conv_block;
 mod convolution;
+#[cfg(feature = "cubecl")]
+mod cube;
 mod depth_to_space;
 mod error;
+#[cfg(all(test, feature = "flex", feature = "cubecl"))]
+mod gpu_for_tests;
 mod initialization;
 #[cfg(feature = "flex")]
 mod lanes;
 mod layer_config;
 mod layers;
+mod matrix_units;
 mod max_pool;
 mod memory;
 mod model;
@@ -74,6 +80,7 @@ pub use cicek_unet_config::{CicekUNetConfig, Padding};
 pub use depth_to_space::depth_to_space;
 pub use error::ModelError;
 pub use layer_config::{Activation, LayerConfig, Normalization};
+pub use matrix_units::{MatrixUnits, use_matrix_units};
 pub use max_pool::max_pool;
 pub use memory::{MemoryEstimate, estimate_memory};
 pub use model::SegmentationModel;

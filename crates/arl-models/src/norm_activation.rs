@@ -41,12 +41,10 @@ pub(crate) fn norm_activation(norm: &InstanceNorm, x: Tensor<5>, slope: f64) -> 
 /// Whether the features live where the kernels of GPUs run, and can be counted there.
 #[cfg(feature = "cubecl")]
 fn on_gpu(x: &Tensor<5>) -> bool {
-    use burn::backend::DispatchDevice;
     use burn::tensor::DType;
-    let device = x.device().without_autodiff();
-    matches!(device.as_dispatch(), DispatchDevice::Cube(_))
+    crate::channels_last::on_gpu(x)
         && matches!(x.dtype(), DType::F32 | DType::F16 | DType::BF16)
-        && cube::fits(x.dims())
+        && crate::cube::fits(x.dims())
 }
 
 fn normalized(norm: &InstanceNorm, x: Tensor<5>, slope: f64) -> Tensor<5> {

@@ -1,6 +1,7 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
+use crate::channels_last::join_channels;
 use crate::conv_block::{ConvBlock, ConvStage};
 use crate::residual_block::ResidualStage;
 use crate::upsample::Upsample;
@@ -172,7 +173,7 @@ struct DecoderStage {
 
 impl DecoderStage {
     fn forward(&self, coarse: Tensor<5>, skip: Tensor<5>) -> Tensor<5> {
-        let x = Tensor::cat(vec![self.upsample.forward(coarse), skip], 1);
+        let x = join_channels(self.upsample.forward(coarse), skip);
         self.convolutions.forward(x)
     }
 }

@@ -1,6 +1,7 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
+use crate::channels_last::join_channels;
 use crate::conv_block::ConvBlock;
 use crate::initialization::he_relu;
 use crate::layers::{ActivationLayer, Layers};
@@ -203,7 +204,7 @@ struct UpStage {
 impl UpStage {
     fn forward(&self, coarse: Tensor<5>, skip: Tensor<5>) -> Tensor<5> {
         let x = self.layers.forward(self.upsample.forward(coarse));
-        self.convolutions.forward(Tensor::cat(vec![x, skip], 1))
+        self.convolutions.forward(join_channels(x, skip))
     }
 }
 

@@ -82,6 +82,13 @@ pub fn open(choice: DeviceChoice) -> anyhow::Result<(Device, Found)> {
         // might read it on a thread of its own: Burn offers no other way.
         unsafe { std::env::set_var("BURN_DEVICE", default) };
     }
+    for dtype in arl_models::use_matrix_units(&device).wrong {
+        tracing::warn!(
+            "{}: its driver computes {dtype:?} wrongly on the GPU's matrix units, so they are not used for it; a newer driver \
+             may be faster",
+            wanted.name
+        );
+    }
     Ok((device, wanted.clone()))
 }
 

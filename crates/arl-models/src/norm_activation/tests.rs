@@ -2,7 +2,7 @@
 
 use burn::module::Param;
 use burn::nn::{InstanceNorm, InstanceNormConfig};
-#[cfg(feature = "wgpu")]
+#[cfg(feature = "cubecl")]
 use burn::tensor::FloatDType;
 use burn::tensor::activation::leaky_relu;
 use burn::tensor::{DType, Device, Tensor, TensorData};
@@ -87,12 +87,17 @@ fn compare(device: &Device, shapes: &[([usize; 5], f64)]) {
     }
 }
 
-/// Planes longer than a run or a slice of the sums; means far from 0 lose no digits.
-const SHAPES: [([usize; 5], f64); 4] = [
+/// Planes longer than a run or a slice of the sums, channels read one, two and four at a time, more of them than a cube has
+/// units; means far from 0 lose no digits.
+const SHAPES: [([usize; 5], f64); 8] = [
     ([1, 1, 3, 1, 2], 0.0),
     ([2, 3, 4, 5, 7], 0.0),
     ([1, 2, 3, 30, 31], 20.0),
     ([2, 2, 9, 31, 33], 0.0),
+    ([2, 8, 9, 31, 33], 20.0),
+    ([1, 6, 5, 7, 9], 0.0),
+    ([1, 131, 2, 2, 3], 0.0),
+    ([1, 520, 1, 2, 3], 0.0),
 ];
 
 #[test]
@@ -101,7 +106,7 @@ fn normalised_and_activated_as_burn_does() {
 }
 
 /// Features of 16 bits give what those of 32 give, but for their rounding.
-#[cfg(feature = "wgpu")]
+#[cfg(feature = "cubecl")]
 fn in_16_bits(device: &Device) {
     let norm = InstanceNormConfig::new(2).init(device);
     let values = (0..2 * 2 * 3 * 4 * 5).map(|i| ((i * 7919) % 1009) as f32 / 100.0);
@@ -116,26 +121,20 @@ fn in_16_bits(device: &Device) {
     assert!(furthest <= 1e-3, "{furthest}");
 }
 
-#[cfg(feature = "wgpu")]
+#[cfg(feature = "cubecl")]
 #[test]
-fn normalised_and_activated_on_wgpu_as_burn_does() {
-    match Device::wgpu_options().init() {
-        Ok(device) => {
-            let kept = device.clone().autodiff();
-            assert!(super::on_gpu(&Tensor::zeros([1; 5], &kept)));
-            compare(&kept, &SHAPES);
-            // The cube of the result needs the result again.
-            compare(&kept.gradient_checkpointing(), &SHAPES[1..2]);
-            if device.supports_dtype(FloatDType::F16) {
-                in_16_bits(&device);
-            } else {
-                println!("f16 skipped: this device has no arithmetic in it");
-            }
-        }
-        Err(error) => {
-            let expected = std::env::var_os("ARL_EXPECT_WGPU").is_some();
-            assert!(!expected, "no WGPU adapter: {error}");
-            println!("skipped: no GPU and no software Vulkan driver was found");
+fn normalised_and_activated_on_gpus_as_burn_does() {
+    for (name, device) in crate::gpu_for_tests::gpus() {
+        println!("{name}");
+        let kept = device.clone().autodiff();
+        assert!(super::on_gpu(&Tensor::zeros([1; 5], &kept)));
+        compare(&kept, &SHAPES);
+        // The cube of the result needs the result again.
+        compare(&kept.gradient_checkpointing(), &SHAPES[1..2]);
+        if device.supports_dtype(FloatDType::F16) {
+            in_16_bits(device);
+        } else {
+            println!("f16 skipped: this device has no arithmetic in it");
         }
     }
 }

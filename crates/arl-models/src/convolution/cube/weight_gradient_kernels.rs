@@ -1,0 +1,488 @@
+//! The weight gradient of a convolution on GPUs.
+//!
+//! It sums over all voxels into few numbers: `dW[co, tap, ci] = Σ_v g[v, co]·x[v·stride + tap − padding, ci]`. As one matrix product
+//! it would keep few of a GPU's processors busy, or need the input once per tap in memory. Here the voxels are shared out among
+//! cubes. A cube goes through its chunks of voxels for one slice of the kernel and a tile of channels; it brings a chunk of the
+//! gradient and the voxels of the input around it into shared memory once, for all the taps of the slice. Its sums go to a part of
+//! their own, and the parts are added up in a second kernel, so that results repeat bit for bit.
+//!
+//! Tensors are channels last: x `[N, D, H, W, Cin]`, g `[N, D', H', W', Cout]`, parts `[parts, Cout, kd, kh, kw, Cin]`.
+
+use cubecl::cmma;
+use cubecl::prelude::*;
+
+/// Channels of a tile, of inputs and outputs each.
+pub const TILE: u32 = 32;
+/// Voxels of a chunk along W. A matrix unit takes so many at a time, or half of them.
+pub const CHUNK_WIDTH: u32 = 16;
+/// Units that work on one row of the kernel, where there are no matrix units.
+pub const PLAIN_UNITS: u32 = 64;
+/// Channels of outputs and of inputs that one of those sums.
+const BLOCK: u32 = 4;
+
+/// What the kernel is compiled for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Build {
+    /// Height and width of the kernel; each row of taps has units of its own.
+    pub kernel: [u32; 2],
+    /// Its steps along H and W.
+    pub stride: [u32; 2],
+    /// Rows of a chunk.
+    pub rows: u32,
+    /// Units that work on one row of the kernel together.
+    pub units: u32,
+    /// Groups of units that share out the voxels of each chunk.
+    pub groups: u32,
+    /// Rows and columns of what a matrix unit gives, and over how many voxels it sums at once; 0 where there are none.
+    pub edge: u32,
+    pub depth: u32,
+    /// From one voxel to the next in shared memory, in channels.
+    pub pitch: u32,
+}
+
+impl Build {
+    /// Units of a cube.
+    pub const fn cube(&self) -> u32 {
+        self.units * self.kernel[0] * self.groups
+    }
+
+    /// Voxels of a chunk of the gradient.
+    pub const fn voxels(&self) -> u32 {
+        self.rows * CHUNK_WIDTH
+    }
+
+    /// Rows and columns of the input around a chunk.
+    pub const fn around(&self) -> [u32; 2] {
+        [
+            (self.rows - 1) * self.stride[0] + self.kernel[0],
+            (CHUNK_WIDTH - 1) * self.stride[1] + self.kernel[1],
+        ]
+    }
+}
+
+/// Sizes that are known when the kernel runs.
+#[derive(CubeType, CubeLaunch, Clone, Copy)]
+pub struct Sizes {
+    pub images: u32,
+    pub depth: u32,
+    pub height: u32,
+    pub width: u32,
+    pub inputs: u32,
+    pub out_depth: u32,
+    pub out_height: u32,
+    pub out_width: u32,
+    pub outputs: u32,
+    pub kernel_depth: u32,
+    pub stride_depth: u32,
+    pub padding_depth: u32,
+    pub padding_height: u32,
+    pub padding_width: u32,
+    /// Into how many parts the chunks are shared out.
+    pub splits: u32,
+}
+
+/// What a cube works on.
+#[derive(CubeType)]
+struct Task {
+    split: u32,
+    tap: u32,
+    first_output: u32,
+    first_input: u32,
+}
+
+#[cube]
+fn task(sizes: &Sizes) -> Task {
+    let inputs = sizes.inputs.div_ceil(TILE);
+    let outputs = sizes.outputs.div_ceil(TILE);
+    // Cubes that read the same voxels follow one another.
+    let cube = CUBE_POS as u32;
+    Task {
+        first_input: cube % inputs * TILE,
+        first_output: cube / inputs % outputs * TILE,
+        tap: cube / (inputs * outputs) % sizes.kernel_depth,
+        split: cube / (inputs * outputs * sizes.kernel_depth),
+    }
+}
+
+/// A block of the gradient's voxels.
+#[derive(CubeType)]
+struct Chunk {
+    image: u32,
+    slice: u32,
+    row: u32,
+    column: u32,
+    /// Of the input; past its end where there is none.
+    input_slice: u32,
+}
+
+#[cube]
+fn chunk(index: u32, tap: u32, sizes: &Sizes, #[comptime] build: Build) -> Chunk {
+    let across = sizes.out_width.div_ceil(CHUNK_WIDTH);
+    let down = sizes.out_height.div_ceil(build.rows);
+    let slice = index / (across * down) % sizes.out_depth;
+    let padded = slice * sizes.stride_depth + tap;
+    let inside = padded >= sizes.padding_depth;
+    Chunk {
+        image: index / (across * down * sizes.out_depth),
+        slice,
+        row: index / across % down * build.rows,
+        column: index % across * CHUNK_WIDTH,
+        input_slice: select(inside, padded - sizes.padding_depth, sizes.depth),
+    }
+}
+
+/// How many chunks there are.
+#[cube]
+fn chunks(sizes: &Sizes, #[comptime] build: Build) -> u32 {
+    let across = sizes.out_width.div_ceil(CHUNK_WIDTH);
+    let down = sizes.out_height.div_ceil(build.rows);
+    sizes.images * sizes.out_depth * down * across
+}
+
+/// Brings a chunk of the gradient, and what it meets of the input, into shared memory; zeros beyond their borders.
+#[cube]
+fn bring<F: Float, E: Float, S: Size>(
+    x: &Tensor<Vector<F, S>>,
+    g: &Tensor<Vector<F, S>>,
+    near: &mut Shared<[Vector<E, S>]>,
+    gradient: &mut Shared<[Vector<E, S>]>,
+    chunk: &Chunk,
+    task: &Task,
+    sizes: &Sizes,
+    #[comptime] build: Build,
+) {
+    let size = x.vector_size();
+    let vector = comptime!(size as u32);
+    let lanes = comptime!(TILE / vector);
+    let pitch = comptime!(build.pitch / vector);
+    let unit = UNIT_POS;
+    let zero = Vector::<E, S>::new(E::from_int(0));
+
+    let count = comptime!(build.voxels() * lanes);
+    for step in 0..comptime!(count.div_ceil(build.cube())) {
+        let index = step * comptime!(build.cube()) + unit;
+        if index < count {
+            let voxel = index / lanes;
+            let lane = index % lanes;
+            let row = chunk.row + voxel / CHUNK_WIDTH;
+            let column = chunk.column + voxel % CHUNK_WIDTH;
+            let channel = task.first_output + lane * vector;
+            let mut value = zero;
+            if row < sizes.out_height && column < sizes.out_width && channel < sizes.outputs {
+                let at = (chunk.image * sizes.out_depth + chunk.slice) * sizes.out_height + row;
+                let at = (at * sizes.out_width + column) * sizes.outputs + channel;
+                value = Vector::<E, S>::cast_from(g[(at / vector) as usize]);
+            }
+            gradient[(voxel * pitch + lane) as usize] = value;
+        }
+    }
+
+    let around = comptime!(build.around());
+    let count = comptime!(around[0] * around[1] * lanes);
+    for step in 0..comptime!(count.div_ceil(build.cube())) {
+        let index = step * comptime!(build.cube()) + unit;
+        if index < count {
+            let voxel = index / lanes;
+            let lane = index % lanes;
+            let row = chunk.row * build.stride[0] + voxel / comptime!(around[1]);
+            let column = chunk.column * build.stride[1] + voxel % comptime!(around[1]);
+            let channel = task.first_input + lane * vector;
+            let mut value = zero;
+            if row >= sizes.padding_height
+                && row < sizes.height + sizes.padding_height
+                && column >= sizes.padding_width
+                && column < sizes.width + sizes.padding_width
+                && channel < sizes.inputs
+            {
+                let at = (chunk.image * sizes.depth + chunk.input_slice) * sizes.height + row
+                    - sizes.padding_height;
+                let at = (at * sizes.width + column - sizes.padding_width) * sizes.inputs + channel;
+                value = Vector::<E, S>::cast_from(x[(at / vector) as usize]);
+            }
+            near[(voxel * pitch + lane) as usize] = value;
+        }
+    }
+}
+
+/// Where the sum of one pair of channels goes, of those behind one tap.
+#[cube]
+fn place(
+    part: u32,
+    task: &Task,
+    output: u32,
+    input: u32,
+    row: u32,
+    column: u32,
+    sizes: &Sizes,
+    #[comptime] build: Build,
+) -> usize {
+    let at = (part * sizes.outputs + output) * sizes.kernel_depth + task.tap;
+    let at = (at * build.kernel[0] + row) * build.kernel[1] + column;
+    (at * sizes.inputs + input) as usize
+}
+
+/// The parts, on matrix units: `E` is what they multiply (f16, bf16, or tf32 for f32). A row of the kernel has a plane of
+/// units (or one in each group), which keeps the sums of its taps for the whole tile.
+#[cube(launch_unchecked)]
+pub fn weight_gradient_by_matrices<F: Float, E: Float, S: Size>(
+    x: &Tensor<Vector<F, S>>,
+    g: &Tensor<Vector<F, S>>,
+    out: &mut Tensor<f32>,
+    sizes: &Sizes,
+    #[comptime] build: Build,
+    #[define(F)] _dtype: ElemType,
+    #[define(E)] _matrix_dtype: ElemType,
+) {
+    let vector = x.vector_size();
+    let around = comptime!(build.around());
+    let pitch = comptime!(build.pitch as usize);
+    let mut near = Shared::<[Vector<E, S>]>::new_aligned_slice(
+        comptime!((around[0] * around[1]) as usize * pitch / vector),
+        32usize,
+    );
+    let mut gradient = Shared::<[Vector<E, S>]>::new_aligned_slice(
+        comptime!(build.voxels() as usize * pitch / vector),
+        32usize,
+    );
+    let square = comptime!((build.edge * build.edge) as usize);
+    let planes = comptime!((build.kernel[0] * build.groups) as usize);
+    let mut finished = Shared::<[f32]>::new_aligned_slice(comptime!(square * planes), 32usize);
+
+    let task = task(sizes);
+    let plane = UNIT_POS_Y;
+    let kernel_row = plane % build.kernel[0];
+    let group = plane / build.kernel[0];
+    let tiles = comptime!(TILE / build.edge);
+    let m = comptime!(build.edge as usize);
+    let k = comptime!(build.depth as usize);
+
+    let mut sums = Sequence::<cmma::Matrix<f32>>::new();
+    #[unroll]
+    for _ in 0..comptime!(build.kernel[1] * tiles * tiles) {
+        sums.push(cmma::Matrix::<f32>::from_value(
+            cmma::MatrixIdent::Accumulator,
+            m,
+            m,
+            k,
+            cmma::MatrixLayout::Undefined,
+            0.0f32,
+        ));
+    }
+
+    let total = chunks(sizes, build);
+    let per_split = total.div_ceil(sizes.splits);
+    let end = min((task.split + 1) * per_split, total);
+    for index in task.split * per_split..end {
+        let chunk = chunk(index, task.tap, sizes, build);
+        if chunk.input_slice < sizes.depth {
+            sync_cube();
+            bring::<F, E, S>(x, g, &mut near, &mut gradient, &chunk, &task, sizes, build);
+            sync_cube();
+            let steps = comptime!(build.voxels() / build.depth / build.groups);
+            for step in 0..steps {
+                let voxel = (step * build.groups + group) * build.depth;
+                let row = voxel / CHUNK_WIDTH;
+                let column = voxel % CHUNK_WIDTH;
+                let mut of_outputs = Sequence::<cmma::Matrix<E>>::new();
+                #[unroll]
+                for i in 0..tiles {
+                    let at = (voxel * build.pitch + i * build.edge) as usize / vector;
+                    let mut matrix = unsafe {
+                        cmma::Matrix::<E>::uninitialized(
+                            cmma::MatrixIdent::A,
+                            m,
+                            m,
+                            k,
+                            cmma::MatrixLayout::ColMajor,
+                        )
+                    };
+                    cmma::load(&mut matrix, &gradient[at..], build.pitch);
+                    of_outputs.push(matrix);
+                }
+                #[unroll]
+                for tap in 0..build.kernel[1] {
+                    let first = (row * build.stride[0] + kernel_row) * comptime!(around[1])
+                        + column * build.stride[1]
+                        + tap;
+                    #[unroll]
+                    for j in 0..tiles {
+                        let at = (first * build.pitch + j * build.edge) as usize / vector;
+                        let mut matrix = unsafe {
+                            cmma::Matrix::<E>::uninitialized(
+                                cmma::MatrixIdent::B,
+                                m,
+                                m,
+                                k,
+                                cmma::MatrixLayout::RowMajor,
+                            )
+                        };
+                        cmma::load(
+                            &mut matrix,
+                            &near[at..],
+                            comptime!(build.stride[1] * build.pitch).runtime(),
+                        );
+                        #[unroll]
+                        for i in 0..tiles {
+                            let sum =
+                                sums.index(comptime!(((tap * tiles + j) * tiles + i) as usize));
+                            cmma::execute(
+                                of_outputs.index(comptime!(i as usize)),
+                                &matrix,
+                                sum,
+                                sum,
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    let part = task.split * build.groups + group;
+    #[unroll]
+    for tap in 0..build.kernel[1] {
+        #[unroll]
+        for j in 0..tiles {
+            #[unroll]
+            for i in 0..tiles {
+                let start = plane as usize * square;
+                sync_cube();
+                cmma::store(
+                    &mut finished[start..start + square],
+                    sums.index(comptime!(((tap * tiles + j) * tiles + i) as usize)),
+                    build.edge,
+                    cmma::MatrixLayout::RowMajor,
+                );
+                sync_cube();
+                for step in 0..comptime!(build.edge * build.edge / build.units) {
+                    let at = step * build.units + UNIT_POS_X;
+                    let output = task.first_output + i * build.edge + at / build.edge;
+                    let input = task.first_input + j * build.edge + at % build.edge;
+                    if output < sizes.outputs && input < sizes.inputs {
+                        let to = place(part, &task, output, input, kernel_row, tap, sizes, build);
+                        out[to] = finished[start + at as usize];
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The parts, where there are no matrix units: each unit sums `BLOCK` outputs by `BLOCK` inputs for the taps of one row of the
+/// kernel, in f32.
+#[cube(launch_unchecked)]
+pub fn weight_gradient_plainly<F: Float, S: Size>(
+    x: &Tensor<Vector<F, S>>,
+    g: &Tensor<Vector<F, S>>,
+    out: &mut Tensor<f32>,
+    sizes: &Sizes,
+    #[comptime] build: Build,
+    #[define(F)] _dtype: ElemType,
+) {
+    let vector = x.vector_size();
+    let around = comptime!(build.around());
+    let pitch = comptime!(build.pitch as usize);
+    let mut near = Shared::<[Vector<f32, S>]>::new_slice(comptime!(
+        (around[0] * around[1]) as usize * pitch / vector
+    ));
+    let mut gradient =
+        Shared::<[Vector<f32, S>]>::new_slice(comptime!(build.voxels() as usize * pitch / vector));
+
+    let task = task(sizes);
+    let kernel_row = UNIT_POS_Y % build.kernel[0];
+    let group = UNIT_POS_Y / build.kernel[0];
+    let first_output = UNIT_POS_X / (TILE / BLOCK) * BLOCK;
+    let first_input = UNIT_POS_X % (TILE / BLOCK) * BLOCK;
+    let lanes = comptime!(BLOCK as usize / vector);
+    let many = comptime!((build.kernel[1] * BLOCK) as usize * lanes);
+
+    let mut sums = Array::<Vector<f32, S>>::new(many);
+    #[unroll]
+    for i in 0..many {
+        sums[i] = Vector::<f32, S>::new(0.0f32);
+    }
+
+    let total = chunks(sizes, build);
+    let per_split = total.div_ceil(sizes.splits);
+    let end = min((task.split + 1) * per_split, total);
+    for index in task.split * per_split..end {
+        let chunk = chunk(index, task.tap, sizes, build);
+        if chunk.input_slice < sizes.depth {
+            sync_cube();
+            bring::<F, f32, S>(x, g, &mut near, &mut gradient, &chunk, &task, sizes, build);
+            sync_cube();
+            for step in 0..comptime!(build.voxels() / build.groups) {
+                let voxel = step * build.groups + group;
+                let row = voxel / CHUNK_WIDTH;
+                let column = voxel % CHUNK_WIDTH;
+                let mut of_outputs = Array::<f32>::new(comptime!(BLOCK as usize));
+                #[unroll]
+                for lane in 0..lanes {
+                    let at = voxel * build.pitch + first_output;
+                    let values = gradient[at as usize / vector + lane];
+                    #[unroll]
+                    for i in 0..vector {
+                        of_outputs[lane * vector + i] = values.extract(i);
+                    }
+                }
+                #[unroll]
+                for tap in 0..build.kernel[1] {
+                    let first = (row * build.stride[0] + kernel_row) * comptime!(around[1])
+                        + column * build.stride[1]
+                        + tap;
+                    #[unroll]
+                    for lane in 0..lanes {
+                        let at = first * build.pitch + first_input;
+                        let values = near[at as usize / vector + lane];
+                        #[unroll]
+                        for i in 0..BLOCK {
+                            let sum = comptime!((tap * BLOCK + i) as usize * lanes + lane);
+                            sums[sum] += values * Vector::new(of_outputs[i as usize]);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    let part = task.split * build.groups + group;
+    #[unroll]
+    for tap in 0..build.kernel[1] {
+        #[unroll]
+        for i in 0..BLOCK {
+            #[unroll]
+            for lane in 0..lanes {
+                let values = sums[comptime!((tap * BLOCK + i) as usize * lanes + lane)];
+                #[unroll]
+                for j in 0..vector {
+                    let output = task.first_output + first_output + i;
+                    let input =
+                        task.first_input + first_input + comptime!((lane * vector + j) as u32);
+                    if output < sizes.outputs && input < sizes.inputs {
+                        let to = place(part, &task, output, input, kernel_row, tap, sizes, build);
+                        out[to] = values.extract(j);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Adds up the parts, each of the length of the result.
+#[cube(launch)]
+pub fn add_parts<F: Float>(
+    parts: &Tensor<f32>,
+    out: &mut Tensor<F>,
+    count: u32,
+    #[define(F)] _dtype: ElemType,
+) {
+    if ABSOLUTE_POS < out.len() {
+        let mut sum = 0.0f32;
+        let mut at = ABSOLUTE_POS;
+        for _ in 0..count {
+            sum += parts[at];
+            at += out.len();
+        }
+        out[ABSOLUTE_POS] = F::cast_from(sum);
+    }
+}
