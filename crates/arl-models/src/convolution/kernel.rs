@@ -3,10 +3,8 @@
 //! Each channel is copied once into a zero-padded volume, so that a tap of the kernel is a fixed offset in memory:
 //! `y[s] = Σ w[tap]·x[s + offset[tap]]` for all positions `s` of the padded volume in one run, the borders between
 //! rows included, whose results are dropped. Vectors then run over whole volumes, however short their rows are, and
-//! nothing is gathered by position (no im2col). The copy parts an axis where a fixed offset would not do or not be worth it. A
-//! strided convolution reads every `stride`-th voxel: a part is a residue of the voxels, and a tap an offset into one of them.
-//! In a small volume, most of whose padded positions are borders, each tap along H and W has a part of its own instead,
-//! shifted already and without borders.
+//! nothing is gathered by position (no im2col). A strided convolution reads every `stride`-th voxel: the copy parts
+//! the volume into its residues (the phases), and a tap is an offset into one of them.
 //!
 //! Every sum has one order, so results have the same bits whatever the number of threads.
 
@@ -27,40 +25,17 @@ const WIDEST: usize = 16;
 /// Input channels of one task of the weight gradient.
 const GROUP: usize = 8;
 
-/// Taps along an axis that may have parts of their own: their copies are read once per block of channels.
-const MOST_SHIFTED: usize = 3;
-
-/// One axis of a padded, parted volume: voxel `o` of part `p` is voxel `first + p + o·stride` of the volume, or 0 beyond its borders.
+/// One axis of a padded, parted volume.
 #[derive(Clone, Copy)]
 struct Axis {
     /// Voxels of the unpadded axis.
     size: usize,
+    /// The number of phases.
     stride: usize,
-    parts: usize,
-    first: isize,
-    /// Voxels of each part with its zeros.
+    /// Zeros before the first voxel of each phase.
+    before: usize,
+    /// Voxels of each phase with its zeros.
     padded: usize,
-    /// Whether each tap has a part of its own, which it reads from its first voxel on.
-    shifted: bool,
-}
-
-impl Axis {
-    /// Where voxel `o` of a part lies in the volume, if it does.
-    fn source(&self, part: usize, o: usize) -> Option<usize> {
-        let at = self.first + (part + o * self.stride) as isize;
-        usize::try_from(at).ok().filter(|&at| at < self.size)
-    }
-
-    /// The voxels of a part that lie in the volume.
-    fn inside(&self, part: usize) -> std::ops::Range<usize> {
-        let first = self.first + part as isize;
-        let stride = self.stride as isize;
-        let start = (-first).max(0).div_euclid(stride) + isize::from((-first).max(0) % stride > 0);
-        let end = (self.size as isize - first + stride - 1).div_euclid(stride);
-        let padded = self.padded as isize;
-        let (start, end) = (start.min(padded), end.clamp(0, padded));
-        start as usize..end.max(start) as usize
-    }
 }
 
 /// How a volume is laid out for the taps.
@@ -73,54 +48,46 @@ impl Layout {
         [h * w, w, 1]
     }
 
-    /// Voxels of one part.
-    fn part(&self) -> usize {
+    /// Voxels of one phase.
+    fn phase(&self) -> usize {
         self.0.iter().map(|axis| axis.padded).product()
     }
 
-    /// Voxels of one channel: its parts, and room to read a tile past the end.
+    /// Voxels of one channel: its phases, and room to read a tile past the end.
     fn channel(&self) -> usize {
-        let parts: usize = self.0.iter().map(|axis| axis.parts).product();
-        parts * self.part() + TILE
+        let phases: usize = self.0.iter().map(|axis| axis.stride).product();
+        phases * self.phase() + TILE
     }
 
-    /// Copies volumes, one per channel, into this layout.
+    /// Copies `channels` volumes into this layout.
     fn fill(&self, volumes: &[f32]) -> Vec<f32> {
         let [d, h, w] = self.0;
         let [pitch_d, pitch_h, _] = self.pitch();
         let size = d.size * h.size * w.size;
         let channel = self.channel();
         let mut padded = vec![0.0; volumes.len() / size * channel];
-        let inside: Vec<_> = (0..w.parts).map(|part| w.inside(part)).collect();
         padded
             .par_chunks_mut(channel)
             .zip(volumes.par_chunks(size))
             .for_each(|(padded, volume)| {
-                let parts = padded.chunks_exact_mut(self.part());
-                for (part, padded) in parts.enumerate().take(d.parts * h.parts * w.parts) {
-                    let (rows, part_w) = (part / w.parts, part % w.parts);
-                    let (part_d, part_h) = (rows / h.parts, rows % h.parts);
-                    let inside = inside[part_w].clone();
-                    let Some(first) = w.source(part_w, inside.start) else {
+                for (row, values) in volume.chunks_exact(w.size).enumerate() {
+                    let (z, y) = (row / h.size, row % h.size);
+                    let phase = (z % d.stride * h.stride + y % h.stride) * w.stride;
+                    let start = (z / d.stride + d.before) * pitch_d
+                        + (y / h.stride + h.before) * pitch_h
+                        + w.before;
+                    if w.stride == 1 {
+                        let at = phase * self.phase() + start;
+                        padded[at..at + w.size].copy_from_slice(values);
                         continue;
-                    };
-                    for z in 0..d.padded {
-                        let Some(from_z) = d.source(part_d, z) else {
-                            continue;
-                        };
-                        for y in 0..h.padded {
-                            let Some(from_y) = h.source(part_h, y) else {
-                                continue;
-                            };
-                            let row = &volume[(from_z * h.size + from_y) * w.size..][..w.size];
-                            let to = &mut padded[z * pitch_d + y * pitch_h..][inside.clone()];
-                            if w.stride == 1 {
-                                to.copy_from_slice(&row[first..first + to.len()]);
-                            } else {
-                                let from = row[first..].iter().step_by(w.stride);
-                                to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
-                            }
-                        }
+                    }
+                    for first in 0..w.stride.min(w.size) {
+                        let at = (phase + first) * self.phase() + start;
+                        let values = values[first..].iter().step_by(w.stride);
+                        padded[at..]
+                            .iter_mut()
+                            .zip(values)
+                            .for_each(|(to, from)| *to = *from);
                     }
                 }
             });
@@ -161,118 +128,50 @@ impl Geometry {
         .collect()
     }
 
-    /// Whether each tap along H and W has a part of its own, for results of this size that are computed of rows so long.
-    fn shifted(&self, size: [usize; 3], padded: [usize; 3]) -> bool {
-        let [_, height, width] = self.kernel;
-        let worth = 5 * padded[1] * padded[2] > 6 * size[1] * size[2];
-        worth && height.max(width) <= MOST_SHIFTED
-    }
-
     /// The input as the taps of the forward pass read it.
     fn input_layout(&self) -> Layout {
         let output = self.output();
-        let padded: [usize; 3] = std::array::from_fn(|i| {
+        Layout(std::array::from_fn(|i| {
             let (low, high) = self.shifts(i);
+            let stride = self.stride[i];
             let before = -low as usize;
             // Voxels past the last one that a tap reads need room too.
-            (output[i] + high as usize).max(self.size[i].div_ceil(self.stride[i])) + before
-        });
-        let shifted = self.shifted(output, padded);
-        Layout(std::array::from_fn(|i| {
-            let (size, stride) = (self.size[i], self.stride[i]);
-            match shifted && i > 0 {
-                true => Axis {
-                    size,
-                    stride,
-                    parts: self.kernel[i],
-                    first: -(self.padding[i] as isize),
-                    padded: output[i],
-                    shifted,
-                },
-                false => Axis {
-                    size,
-                    stride,
-                    parts: stride,
-                    first: self.shifts(i).0 * stride as isize,
-                    padded: padded[i],
-                    shifted: false,
-                },
+            let padded = (output[i] + high as usize).max(self.size[i].div_ceil(stride)) + before;
+            Axis {
+                size: self.size[i],
+                stride,
+                before,
+                padded,
             }
         }))
     }
 
-    /// Part and offset of each tap in the input, in the order of the weights.
     fn input_offsets(&self, layout: &Layout) -> Vec<usize> {
         let pitch = layout.pitch();
-        let place = |axis: usize, tap: usize| {
-            let Axis {
-                stride,
-                first,
-                shifted,
-                ..
-            } = layout.0[axis];
-            let at = (tap as isize - self.padding[axis] as isize - first) as usize;
-            match shifted {
-                true => (at, 0),
-                false => (at % stride, at / stride),
-            }
-        };
-        let [d, h, w] = self.kernel;
-        let all = (0..d).flat_map(|z| (0..h).flat_map(move |y| (0..w).map(move |x| [z, y, x])));
-        all.map(|tap| {
-            let places = [0, 1, 2].map(|axis| place(axis, tap[axis]));
-            let part = (0..3).fold(0, |part, axis| part * layout.0[axis].parts + places[axis].0);
-            let offset = (0..3)
-                .map(|axis| places[axis].1 * pitch[axis])
-                .sum::<usize>();
-            part * layout.part() + offset
-        })
-        .collect()
+        self.steps()
+            .into_iter()
+            .map(|(phase, shift)| {
+                let at = |i: usize| (shift[i] + layout.0[i].before as isize) as usize * pitch[i];
+                phase * layout.phase() + at(0) + at(1) + at(2)
+            })
+            .collect()
     }
 
     /// The output as the taps of the backward pass read it, for each voxel of a phase of the input.
     fn gradient_layout(&self) -> Layout {
         let output = self.output();
-        let phase: [usize; 3] = std::array::from_fn(|i| self.size[i].div_ceil(self.stride[i]));
-        let padded: [usize; 3] = std::array::from_fn(|i| {
-            let (low, high) = self.shifts(i);
-            (phase[i] + -low as usize).max(output[i]) + high as usize
-        });
-        let shifted = self.shifted(phase, padded);
         Layout(std::array::from_fn(|i| {
             let (low, high) = self.shifts(i);
-            let shifted = shifted && i > 0;
+            let phase = self.size[i].div_ceil(self.stride[i]);
+            let before = high as usize;
+            let padded = (phase + -low as usize).max(output[i]) + before;
             Axis {
                 size: output[i],
                 stride: 1,
-                parts: if shifted {
-                    (high - low + 1) as usize
-                } else {
-                    1
-                },
-                first: -high,
-                padded: if shifted { phase[i] } else { padded[i] },
-                shifted,
+                before,
+                padded,
             }
         }))
-    }
-
-    /// Part and offset in the gradient of a tap with these shifts.
-    fn gradient_offset(layout: &Layout, shifts: [isize; 3]) -> usize {
-        let pitch = layout.pitch();
-        let places: [(usize, usize); 3] = std::array::from_fn(|i| {
-            let at = (-layout.0[i].first - shifts[i]) as usize;
-            if layout.0[i].shifted {
-                (at, 0)
-            } else {
-                (0, at)
-            }
-        });
-        let part = (0..3).fold(0, |part, axis| part * layout.0[axis].parts + places[axis].0);
-        let offset = (0..3)
-            .map(|axis| places[axis].1 * pitch[axis])
-            .sum::<usize>();
-        part * layout.part() + offset
     }
 }
 
@@ -333,9 +232,11 @@ pub(super) fn input_gradient(
             let taps: Vec<usize> = (0..steps.len())
                 .filter(|&tap| steps[tap].0 == phase)
                 .collect();
-            let offsets = taps
-                .iter()
-                .map(|&tap| Geometry::gradient_offset(&layout, steps[tap].1));
+            let offsets = taps.iter().map(|&tap| {
+                let at =
+                    |i: usize| (layout.0[i].before as isize - steps[tap].1[i]) as usize * pitch[i];
+                at(0) + at(1) + at(2)
+            });
             let weight = pack(g.inputs, g.outputs, taps.len(), |i, o, tap| {
                 weight[(o * g.inputs + i) * g.taps() + taps[tap]]
             });
@@ -393,10 +294,8 @@ pub(super) fn weight_gradient(g: &Geometry, input: &[f32], gradient: &[f32]) -> 
     let gradient_layout = Layout(std::array::from_fn(|i| Axis {
         size: output[i],
         stride: 1,
-        parts: 1,
-        first: 0,
+        before: 0,
         padded: layout.0[i].padded,
-        shifted: false,
     }));
     let positions = positions(output, layout.pitch()).next_multiple_of(WIDEST);
     let (blocks, groups) = (g.outputs.div_ceil(BLOCK), g.inputs.div_ceil(GROUP));
