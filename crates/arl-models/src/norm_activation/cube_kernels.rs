@@ -32,8 +32,7 @@ fn together<S: Size>(here: Moments<S>, there: Moments<S>) -> Moments<S> {
     }
 }
 
-/// Joins the moments of the units of a lane, for the unit of its first row. All units have to come here; `counts` tells how
-/// many rows stand behind each, of which the first has some.
+/// Joins the moments of the units of a lane, for the unit of its first row, which has some. All units have to come here.
 #[cube]
 fn join_rows<S: Size>(
     mine: Moments<S>,
@@ -249,7 +248,7 @@ pub fn merge_moments<S: Size>(
     }
 }
 
-/// `y` where it is not negative, and `negative` elsewhere.
+/// `negative` where y is negative, and `positive` elsewhere.
 #[cube]
 fn kinked<S: Size>(
     y: Vector<f32, S>,

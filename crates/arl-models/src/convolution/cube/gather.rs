@@ -28,7 +28,7 @@ struct Compiled {
 }
 
 impl Compiled {
-    /// For results of this height. None where no build fits.
+    /// For results of this height, on matrix units if that fits. None where nothing fits.
     fn of(
         x: &CubeTensor,
         kernel: [usize; 2],
@@ -36,7 +36,20 @@ impl Compiled {
         inputs: usize,
         height: usize,
     ) -> Option<Self> {
-        let matrices = Matrices::of(x);
+        let with = |matrices| Self::with(matrices, x, kernel, stride, inputs, height);
+        Matrices::of(x)
+            .and_then(|matrices| with(Some(matrices)))
+            .or_else(|| with(None))
+    }
+
+    fn with(
+        matrices: Option<Matrices>,
+        x: &CubeTensor,
+        kernel: [usize; 2],
+        stride: [usize; 2],
+        inputs: usize,
+        height: usize,
+    ) -> Option<Self> {
         let inputs = inputs as u32;
         let build = |(rows, planes, share): (u32, u32, u32)| {
             let channels = match matrices {
@@ -254,6 +267,7 @@ fn gather(
     let Compiled { build, matrices } = compiled;
     let [z, y, x_axis] = axes;
     let sizes = SizesLaunch::new(
+        shape[0] as u32,
         shape[1] as u32,
         shape[2] as u32,
         shape[3] as u32,

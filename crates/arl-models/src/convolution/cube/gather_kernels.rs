@@ -76,6 +76,7 @@ impl Build {
 /// Sizes that are known when the kernel runs.
 #[derive(CubeType, CubeLaunch, Clone, Copy)]
 pub struct Sizes {
+    pub images: u32,
     pub depth: u32,
     pub height: u32,
     pub width: u32,
@@ -103,7 +104,7 @@ pub struct Sizes {
     pub apart_width: u32,
 }
 
-/// The tile of a cube.
+/// The tile of a cube. A launch may have more cubes than there are tiles; their images are past the last one.
 #[derive(CubeType)]
 struct Task {
     image: u32,
@@ -211,7 +212,11 @@ fn bring_weights<F: Float, E: Float, T: Size>(
 #[cube]
 fn place(row: u32, column: u32, channel: u32, task: &Task, sizes: &Sizes) -> u32 {
     let (row, column) = (task.row + row, task.column + column);
-    if row < sizes.out_height && column < sizes.out_width && channel < sizes.outputs {
+    if row < sizes.out_height
+        && column < sizes.out_width
+        && channel < sizes.outputs
+        && task.image < sizes.images
+    {
         let z = task.slice * sizes.apart_depth + sizes.first_depth;
         let y = row * sizes.apart_height + sizes.first_height;
         let x = column * sizes.apart_width + sizes.first_width;
@@ -275,7 +280,10 @@ pub fn gather_by_matrices<F: Float, E: Float, S: Size, T: Size>(
 
     for tap_slice in 0..sizes.kernel_depth {
         let padded = task.slice * sizes.stride_depth + tap_slice;
-        if padded >= sizes.padding_depth && padded < sizes.depth + sizes.padding_depth {
+        if padded >= sizes.padding_depth
+            && padded < sizes.depth + sizes.padding_depth
+            && task.image < sizes.images
+        {
             let slice = padded - sizes.padding_depth;
             for chunk in 0..sizes.inputs.div_ceil(build.channels) {
                 let first_input = chunk * build.channels;
@@ -416,7 +424,10 @@ pub fn gather_plainly<F: Float, S: Size, T: Size>(
 
     for tap_slice in 0..sizes.kernel_depth {
         let padded = task.slice * sizes.stride_depth + tap_slice;
-        if padded >= sizes.padding_depth && padded < sizes.depth + sizes.padding_depth {
+        if padded >= sizes.padding_depth
+            && padded < sizes.depth + sizes.padding_depth
+            && task.image < sizes.images
+        {
             let slice = padded - sizes.padding_depth;
             for chunk in 0..sizes.inputs.div_ceil(build.channels) {
                 let first_input = chunk * build.channels;

@@ -16,8 +16,8 @@ use crate::use_matrix_units;
 type Case = ([usize; 3], [usize; 3], [usize; 3], [usize; 3]);
 
 /// Chunks that fill and don't fill their rows, kernels of one row and of several, strides; channels that fill no tile, one, and
-/// more, and that are read one, two and four at a time; voxels that no tap reads.
-const CASES: [Case; 12] = [
+/// more, and that are read one, two and four at a time; voxels that no tap reads; more cubes than an axis of a launch has.
+const CASES: [Case; 13] = [
     ([5, 6, 7], [3, 3, 3], [1, 1, 1], [2, 3, 5]),
     ([3, 9, 33], [3, 3, 3], [1, 1, 1], [1, 8, 36]),
     ([9, 8, 11], [3, 3, 3], [2, 2, 2], [1, 34, 6]),
@@ -30,6 +30,7 @@ const CASES: [Case; 12] = [
     ([2, 18, 20], [3, 3, 3], [1, 1, 1], [1, 40, 24]),
     ([3, 19, 9], [3, 3, 3], [1, 1, 1], [1, 1, 16]),
     ([1, 7, 7], [1, 7, 7], [1, 1, 1], [1, 1, 1]),
+    ([66_001, 1, 1], [1, 1, 1], [1, 1, 1], [1, 1, 1]),
 ];
 
 /// Larger than our kernels are made for: Burn's, which sum in the numbers of x.

@@ -28,13 +28,18 @@ pub(super) struct Way {
 }
 
 impl Way {
-    /// None where the kernels don't fit.
+    /// On matrix units if that fits. None where nothing fits.
     pub(super) fn of(x: &CubeTensor, geometry: &Geometry) -> Option<Self> {
         if !counted(geometry) {
             return None;
         }
+        Matrices::of(x)
+            .and_then(|matrices| Self::with(Some(matrices), x, geometry))
+            .or_else(|| Self::with(None, x, geometry))
+    }
+
+    fn with(matrices: Option<Matrices>, x: &CubeTensor, geometry: &Geometry) -> Option<Self> {
         let [_, height, width] = geometry.kernel;
-        let matrices = Matrices::of(x);
         let depth = matrices.map_or(0, |matrices| matrices.depth);
         let build = |(rows, groups): (u32, u32)| {
             // Each group takes a step of a matrix unit at least.

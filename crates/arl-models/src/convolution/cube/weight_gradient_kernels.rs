@@ -81,7 +81,7 @@ pub struct Sizes {
     pub splits: u32,
 }
 
-/// What a cube works on.
+/// What a cube works on. A launch may have more cubes than there is work; their parts are past the last one.
 #[derive(CubeType)]
 struct Task {
     split: u32,
@@ -358,7 +358,7 @@ pub fn weight_gradient_by_matrices<F: Float, E: Float, S: Size>(
                     let at = step * build.units + UNIT_POS_X;
                     let output = task.first_output + i * build.edge + at / build.edge;
                     let input = task.first_input + j * build.edge + at % build.edge;
-                    if output < sizes.outputs && input < sizes.inputs {
+                    if output < sizes.outputs && input < sizes.inputs && task.split < sizes.splits {
                         let to = place(part, &task, output, input, kernel_row, tap, sizes, build);
                         out[to] = finished[start + at as usize];
                     }
@@ -458,7 +458,7 @@ pub fn weight_gradient_plainly<F: Float, S: Size>(
                     let output = task.first_output + first_output + i;
                     let input =
                         task.first_input + first_input + comptime!((lane * vector + j) as u32);
-                    if output < sizes.outputs && input < sizes.inputs {
+                    if output < sizes.outputs && input < sizes.inputs && task.split < sizes.splits {
                         let to = place(part, &task, output, input, kernel_row, tap, sizes, build);
                         out[to] = values.extract(j);
                     }
