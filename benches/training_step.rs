@@ -15,6 +15,8 @@
 //! over regions. On GPUs PyTorch runs in each of its ways: eager and compiled, channels first and last, f32 (whose
 //! convolutions are TF32 by its default) and automatic mixed precision in bf16, with cuDNN's benchmark on.
 //!
+//! Where the binary runs on another machine than built it, the environment variable `ARL_TRAINING_STEP_PY` names that file.
+//!
 //! Each is measured in a process of its own, so that no one finds the memory of another. On the CPU the allocator is that of
 //! the command `arl`, which keeps freed memory; with the system's the kernel clears each page of a large tensor anew.
 
@@ -175,7 +177,7 @@ fn answer(command: &mut Command) -> Result<Value, String> {
     serde_json::from_str(last).map_err(|_| format!("{name} ended without an answer"))
 }
 
-/// One line of the table; `best` is what to compare with.
+/// One line of the table; `ours` is what to compare with.
 fn report(name: &str, measured: Result<Value, String>, ours: Option<&Value>) -> Option<Value> {
     let measured = match measured {
         Ok(measured) => measured,

@@ -47,7 +47,7 @@ pub(crate) fn convolution(
         return ops::convolution(x, weight, bias, stride, padding);
     }
     #[cfg(feature = "cubecl")]
-    if on_gpu(&x) {
+    if on_gpu(&x) && counted(x.dims(), weight.dims()[0], padding) {
         return ops::convolution(x, weight, bias, stride, padding);
     }
     let options = ConvOptions::new(stride, padding, [1; 3], 1);
@@ -82,4 +82,12 @@ pub(crate) fn upsampling_convolution(
 fn on_our_cpu_kernels(x: &Tensor<5>) -> bool {
     use burn::tensor::{DType, Device};
     x.dtype() == DType::F32 && x.device() == Device::flex()
+}
+
+/// Whether the kernels of GPUs, which count in 32 bits, can count the input and the output.
+#[cfg(feature = "cubecl")]
+fn counted(x: [usize; 5], outputs: usize, padding: [usize; 3]) -> bool {
+    let [images, inputs, d, h, w] = x;
+    let [d, h, w] = [d + 2 * padding[0], h + 2 * padding[1], w + 2 * padding[2]];
+    crate::cube::fits([images, inputs.max(outputs), d, h, w])
 }

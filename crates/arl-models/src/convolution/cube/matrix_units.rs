@@ -133,24 +133,26 @@ pub(super) fn exact<const D: usize>(shape: [usize; D], salt: usize, device: &Dev
     Tensor::from_data(TensorData::new(values, shape), device)
 }
 
-/// A convolution of more than a tile in every direction and its three gradients, as numbers.
+/// Convolutions of more than a tile in every direction, with and without a stride, and the gradients of their inputs and weights, as
+/// numbers; none for what the device failed at.
 fn results(device: &Device, dtype: FloatDType) -> Vec<Vec<f64>> {
     let device = device.clone().autodiff();
     let tensor = |shape: [usize; 5], salt| exact(shape, salt, &device).cast(dtype);
-    let x = tensor([1, 40, 3, 18, 20], 0).require_grad();
-    let w = tensor([36, 40, 3, 3, 3], 17).require_grad();
-    let b = exact([36], 31, &device).cast(dtype).require_grad();
-    let y = convolution(x.clone(), w.clone(), b.clone(), [1, 2, 1], [1; 3]);
-    let g = tensor(y.dims(), 47);
-    let gradients = (y.clone() * g).sum().backward();
-    let numbers = |data: TensorData| data.iter::<f64>().collect::<Vec<_>>();
-    vec![
-        numbers(y.into_data()),
-        x.grad(&gradients)
-            .map_or(Vec::new(), |t| numbers(t.into_data())),
-        w.grad(&gradients)
-            .map_or(Vec::new(), |t| numbers(t.into_data())),
-    ]
+    let numbers = |tensor: Option<Tensor<5>>| {
+        let data = tensor.and_then(|tensor| tensor.try_into_data().ok());
+        data.map_or(Vec::new(), |data| data.iter::<f64>().collect())
+    };
+    let of_stride = |stride| {
+        let x = tensor([1, 40, 3, 18, 20], 0).require_grad();
+        let w = tensor([36, 40, 3, 3, 3], 17).require_grad();
+        let b = exact([36], 31, &device).cast(dtype);
+        let y = convolution(x.clone(), w.clone(), b, stride, [1; 3]);
+        let g = tensor(y.dims(), 47);
+        let gradients = (y.clone() * g).sum().backward();
+        [Some(y), x.grad(&gradients), w.grad(&gradients)]
+    };
+    let all = [[1; 3], [2; 3]].into_iter().flat_map(of_stride);
+    all.map(numbers).collect()
 }
 
 /// Whether no number is further from the expected one than this share of the largest.
