@@ -7,8 +7,8 @@
 //! ```
 //!
 //! Options behind the `--`: `--device cpu|wgpu|cuda` (`cpu`), `--patch VOXELS` (64, on GPUs 128), `--precision f32|bf16` (both
-//! on GPUs that have both), `--network 0|1`, `--without-pytorch`; with `--dice` it prints what a short training ends with instead,
-//! in each precision.
+//! on GPUs that have both), `--network 0|1`, `--without-pytorch`, `--gradient-checkpointing` (for ours); with `--dice` it prints what
+//! a short training ends with instead, in each precision.
 //!
 //! PyTorch is timed by `benches/training_step.py`, which builds the same network (the numbers of parameters are printed
 //! to show it), where the Python of the environment variable `PYTHON` (else `python3`) has torch. Both take the published mean
@@ -48,6 +48,8 @@ const BATCH: usize = 2;
 const DICE: &str = "--dice";
 /// The option by which the bench calls itself to measure one case.
 const MEASURE: &str = "--measure";
+/// Whether ours computes its stages again in the backward pass.
+const CHECKPOINTING: &str = "--gradient-checkpointing";
 
 struct Network {
     name: &'static str,
@@ -125,11 +127,20 @@ fn seconds(effort: &Effort, device: &Device, what: &str, mut step: impl FnMut())
 }
 
 /// Measures ours in this process, for the process that called it.
-fn measure(device_name: &str, network: &Network, patch: usize, precision: Precision) -> Value {
+fn measure(
+    device_name: &str,
+    network: &Network,
+    patch: usize,
+    precision: Precision,
+    checkpointing: bool,
+) -> Value {
     let effort = Effort::on(device_name);
     let plain = open(device_name);
     eprintln!("    {:?}", use_matrix_units(&plain));
-    let device = plain.clone().autodiff();
+    let device = match checkpointing {
+        true => plain.clone().autodiff().gradient_checkpointing(),
+        false => plain.clone().autodiff(),
+    };
     let stages = network.features.iter().enumerate();
     let stages = stages
         .map(|(i, &features)| StageConfig::new(features, [3; 3], [if i == 0 { 1 } else { 2 }; 3]))
@@ -230,17 +241,20 @@ fn main() {
         }
         None => vec![Precision::F32],
     };
+    let asked_for = |name: &str| arguments.iter().any(|argument| argument == name);
+    let checkpointing = asked_for(CHECKPOINTING);
     let only = option(&arguments, "--network").map(|text| {
         let index: usize = text.parse().expect("--network takes 0 or 1");
         assert!(index < NETWORKS.len(), "--network takes 0 or 1");
         index
     });
-    if arguments.iter().any(|argument| argument == MEASURE) {
+    if asked_for(MEASURE) {
         let network = &NETWORKS[only.expect("a network to measure")];
-        println!("{}", measure(device, network, patch, precisions[0]));
+        let measured = measure(device, network, patch, precisions[0], checkpointing);
+        println!("{measured}");
         return;
     }
-    if arguments.iter().any(|argument| argument == DICE) {
+    if asked_for(DICE) {
         for precision in precisions {
             let opened = open(device);
             use_matrix_units(&opened);
@@ -262,7 +276,8 @@ fn main() {
             network.name
         );
         for &precision in &precisions {
-            let ours = answer(Command::new(&ourselves).args([
+            let mut ours = Command::new(&ourselves);
+            ours.args([
                 MEASURE,
                 "--device",
                 device,
@@ -272,12 +287,14 @@ fn main() {
                 &patch.to_string(),
                 "--precision",
                 &precision.to_string(),
-            ]));
-            let ours = report(&format!("ours, {precision}"), ours, None);
-            if arguments
-                .iter()
-                .any(|argument| argument == "--without-pytorch")
-            {
+            ]);
+            let mut name = format!("ours, {precision}");
+            if checkpointing {
+                ours.arg(CHECKPOINTING);
+                name += ", checkpointing";
+            }
+            let ours = report(&name, answer(&mut ours), None);
+            if asked_for("--without-pytorch") {
                 continue;
             }
             let ways: &[&str] = match (device, precision) {

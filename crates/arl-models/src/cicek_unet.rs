@@ -2,6 +2,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
 use crate::channels_last::join_channels;
+use crate::checkpointing::checkpointed;
 use crate::cicek_unet_config::{LEVELS, Padding};
 use crate::conv_block::ConvBlock;
 use crate::initialization::he_relu;
@@ -77,12 +78,15 @@ impl SegmentationModel for CicekUNet {
         let mut x = images;
         let mut skips = Vec::with_capacity(LEVELS);
         for (level, pair) in self.down.iter().enumerate() {
-            x = pair.forward(if level == 0 { x } else { max_pool(x) });
+            x = match level {
+                0 => checkpointed(pair, [x], |pair, [x]| pair.forward(x)),
+                _ => checkpointed(pair, [x], |pair, [x]| pair.forward(max_pool(x))),
+            };
             skips.push(x.clone());
         }
         skips.pop();
         for (step, skip) in self.up.iter().zip(skips).rev() {
-            x = step.forward(x, skip);
+            x = checkpointed(step, [x, skip], |step, [x, skip]| step.forward(x, skip));
         }
         self.head.forward(x)
     }

@@ -4,8 +4,10 @@ use burn::nn::{
     InstanceNormConfig, PRelu, PReluConfig,
 };
 use burn::tensor::activation::leaky_relu;
+use burn::tensor::module::batch_norm_train;
 use burn::tensor::{DType, Device, Distribution, Tensor};
 
+use crate::checkpointing::{drawn, is_training};
 use crate::norm_activation::{NO_ACTIVATION, norm_activation};
 use crate::precision::{convert, single};
 use crate::{Activation, LayerConfig, Normalization};
@@ -107,10 +109,20 @@ impl NormalizationLayer {
     fn forward(&self, x: Tensor<5>) -> Tensor<5> {
         match self {
             Self::Instance(norm) => norm_activation(norm, x, NO_ACTIVATION),
-            Self::Batch(norm) => norm.forward(x),
+            Self::Batch(norm) => batch_norm(norm, x),
             Self::Group(norm) => norm.forward(x),
         }
     }
+}
+
+fn batch_norm(norm: &BatchNorm, x: Tensor<5>) -> Tensor<5> {
+    let device = x.device();
+    if norm.training.is_enabled() && is_training(&device) && !device.is_autodiff() {
+        // Burn would take the gathered statistics, without gradients. It gathers those of this batch when the stage is
+        // computed again.
+        return batch_norm_train(x, norm.gamma.val(), norm.beta.val(), norm.epsilon).output;
+    }
+    norm.forward(x)
 }
 
 /// An activation with its slope below zero, which is either the same for all channels or learned.
@@ -154,12 +166,12 @@ impl ActivationLayer {
 /// so that the mean stays.
 fn drop_channels(x: Tensor<5>, probability: f64) -> Tensor<5> {
     let device = x.device();
-    if probability == 0.0 || !device.is_autodiff() {
+    if probability == 0.0 || !is_training(&device) {
         return x;
     }
     let [images, channels, ..] = x.dims();
     let kept = 1.0 - probability;
     let shape = [images, channels, 1, 1, 1];
-    let mask = Tensor::<5>::random(shape, Distribution::Bernoulli(kept), &device);
+    let mask = drawn(|| Tensor::random(shape, Distribution::Bernoulli(kept), &device));
     x * (mask / kept)
 }

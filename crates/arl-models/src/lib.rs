@@ -40,6 +40,7 @@
 #![warn(missing_docs)]
 
 mod channels_last;
+mod checkpointing;
 mod cicek_unet;
 mod cicek_unet_config;
 mod conv_block;

@@ -21,14 +21,16 @@ pub struct MemoryEstimate {
     pub gradients: u64,
     /// The feature maps that a step keeps from the forward to the backward pass, the batch and the logits among them.
     pub activations: u64,
-    /// The gradients of feature maps that the backward pass holds beside those where it begins, which is where it takes most.
+    /// What the backward pass holds beside those where it takes most, which is near its beginning: gradients of feature maps,
+    /// and with gradient checkpointing the feature maps of the stage that is computed again.
     pub backward: u64,
-    /// What a step of the optimiser takes for the largest of its tensors.
+    /// What is held beside all gradients of the weights: what a step of the optimiser takes for the largest of its tensors or, with
+    /// gradient checkpointing, a stage near the image that is computed again.
     pub update: u64,
 }
 
 impl MemoryEstimate {
-    /// The most bytes at a time: where the backward pass begins, or where the weights are changed.
+    /// The most bytes at a time: where the backward pass begins, or where it has ended and the weights are changed.
     pub fn total(&self) -> u64 {
         let kept = self.weights + self.optimizer;
         kept + (self.activations + self.backward).max(self.gradients + self.update)
@@ -37,8 +39,8 @@ impl MemoryEstimate {
 
 /// Counts what a training step takes: patches of `patch` voxels `[D, H, W]`, `batch` at a time, AdamW, f32.
 ///
-/// With gradient checkpointing (`Device::gradient_checkpointing`) what instance normalisation and activation give is computed
-/// again in the backward pass, and not kept. With group normalisation a step takes less than this says then.
+/// With gradient checkpointing (`Device::gradient_checkpointing`) only what the stages of the network give is kept; the rest is
+/// computed again in the backward pass, one stage at a time.
 ///
 /// Held to what steps on a CPU take (`tests/memory.rs`: within 15 %). A GPU's convolutions may take workspace beside that.
 ///
@@ -67,14 +69,17 @@ pub fn estimate_memory(
         weights: FLOAT * count.weights,
         optimizer: 2 * FLOAT * count.weights,
         gradients: FLOAT * count.weights,
-        activations: FLOAT * count.kept,
-        backward: FLOAT * count.backward,
-        update: UPDATE * FLOAT * count.largest,
+        activations: FLOAT * (count.kept + count.logits),
+        backward: FLOAT * count.backward(),
+        update: FLOAT * (UPDATE * count.largest).max(count.last),
     })
 }
 
 /// Tensors of the size of the largest weights that a step of the optimiser holds.
 const UPDATE: u64 = 2;
+
+/// Gradients of the size of its result that the backward pass of a stage holds.
+const GRADIENTS_OF_A_STAGE: u64 = 3;
 
 /// Voxels of feature maps of some resolution, in the whole batch.
 #[derive(Clone, Copy)]
@@ -105,17 +110,56 @@ struct Count {
     weights: u64,
     /// Those of the largest tensor of them.
     largest: u64,
-    /// Numbers of feature maps that are kept.
+    /// Numbers of feature maps that are kept, without the logits.
     kept: u64,
-    /// Whether results of normalisations are computed again rather than kept.
+    /// Those of the logits, and so of their gradients.
+    logits: u64,
+    /// Whether stages are computed again rather than kept.
     checkpointing: bool,
-    /// Numbers of gradients where the backward pass begins.
-    backward: u64,
+    /// Numbers of the feature maps of the stage that was counted last, if it is computed again.
+    again: u64,
+    /// Numbers of gradients in the last block, where the backward pass begins.
+    gradients: u64,
+    /// Numbers that are held where it ends, in the largest stage of the way down that is computed again.
+    last: u64,
 }
 
 impl Count {
     fn keep(&mut self, maps: Maps, channels: usize) {
         self.kept += maps.elements(channels);
+    }
+
+    /// What `stage` keeps, whose result `maps` have so many channels.
+    fn stage(&mut self, maps: Maps, channels: usize, stage: impl FnOnce(&mut Self)) {
+        let before = self.kept;
+        stage(self);
+        if self.checkpointing {
+            self.again = self.kept - before;
+            self.kept = before;
+            self.keep(maps, channels);
+        }
+    }
+
+    /// A [`stage`](Self::stage) of the way down, to whose backward pass the gradients of nearly all weights are there.
+    fn down(&mut self, maps: Maps, channels: usize, stage: impl FnOnce(&mut Self)) {
+        let before = self.kept;
+        self.stage(maps, channels, stage);
+        if self.checkpointing {
+            let here = before + self.again + GRADIENTS_OF_A_STAGE * maps.elements(channels);
+            self.last = self.last.max(here);
+        }
+    }
+
+    /// The most that the backward pass holds beside what is kept.
+    fn backward(&self) -> u64 {
+        match self.checkpointing {
+            false => self.logits + self.gradients,
+            // First the gradient of the logits; when both are gone, what the last stage takes.
+            true => {
+                let stage = self.again + self.gradients;
+                self.logits.max(stage.saturating_sub(self.logits))
+            }
+        }
     }
 
     fn learn(&mut self, weights: usize) {
@@ -133,9 +177,6 @@ impl Count {
     /// What follows a convolution; keeps the convolution's result, and what lies between the layers.
     fn layers(&mut self, maps: Maps, channels: usize, layers: &LayerConfig, activated: bool) {
         self.keep(maps, channels);
-        if layers.dropout > 0.0 {
-            self.keep(maps, channels);
-        }
         let activated = activated.then_some(layers.activation);
         if layers.normalization != Normalization::None {
             self.learn(2 * channels);
@@ -143,13 +184,15 @@ impl Count {
         if activated == Some(Activation::PRelu) {
             self.learn(channels);
         }
-        // An activation of a constant slope goes back from its result; a learned one needs what it was given too.
-        if layers.normalization != Normalization::None && activated == Some(Activation::PRelu) {
+        // Within a stage that is computed again Burn computes these again too.
+        if self.checkpointing {
+            return;
+        }
+        if layers.dropout > 0.0 {
             self.keep(maps, channels);
         }
-        // Burn computes a ReLU again with checkpointing, and keeps what it was given for that.
-        if self.checkpointing && layers.normalization == Normalization::Batch && activated.is_some()
-        {
+        // An activation of a constant slope goes back from its result; a learned one needs what it was given too.
+        if layers.normalization != Normalization::None && activated == Some(Activation::PRelu) {
             self.keep(maps, channels);
         }
     }
@@ -186,20 +229,20 @@ impl Count {
             layers.normalization,
             Normalization::None | Normalization::Instance
         );
-        let gradients = match ours && layers.activation != Activation::PRelu {
-            // Of its result, in whose place those of the convolution come.
-            true => 1,
+        let of_result = maps.elements(channels);
+        self.gradients += match ours && layers.activation != Activation::PRelu {
+            // Of its result, in whose place those of the convolution come; computed again, that result too, and what the
+            // convolution copies of one image.
+            true if self.checkpointing => 2 * of_result + of_result / maps.batch.max(1) as u64,
+            true => of_result,
             // Of Burn's operations, one by one.
-            false => 4,
+            false => 4 * of_result,
         };
-        let again = u64::from(self.checkpointing && gradients == 1);
-        self.backward += (gradients + again) * maps.elements(channels);
     }
 
-    /// Logits of a head, and their gradient.
+    /// Logits of a head.
     fn logits(&mut self, maps: Maps, classes: usize) {
-        self.keep(maps, classes);
-        self.backward += maps.elements(classes);
+        self.logits += maps.elements(classes);
     }
 }
 
@@ -209,7 +252,9 @@ fn unet(count: &mut Count, config: &UNetConfig, images: Maps) {
     let mut input = config.in_channels;
     if config.residual_blocks.is_some() {
         let first = &config.stages[0];
-        count.block([input, first.features], first.kernel, maps, layers);
+        count.down(maps, first.features, |count| {
+            count.block([input, first.features], first.kernel, maps, layers);
+        });
         input = first.features;
     }
     let mut levels = Vec::new();
@@ -217,7 +262,7 @@ fn unet(count: &mut Count, config: &UNetConfig, images: Maps) {
         let features = stage.features;
         let stride = if i == 0 { [1; 3] } else { stage.stride };
         maps = maps.strided(stride);
-        match &config.residual_blocks {
+        count.down(maps, features, |count| match &config.residual_blocks {
             Some(blocks) => {
                 for block in 0..blocks[i] {
                     count.block([input, features], stage.kernel, maps, layers);
@@ -244,18 +289,21 @@ fn unet(count: &mut Count, config: &UNetConfig, images: Maps) {
                     input = features;
                 }
             }
-        }
+        });
+        input = features;
         levels.push(maps);
     }
     for i in (0..config.stages.len() - 1).rev() {
         let (fine, coarse) = (&config.stages[i], &config.stages[i + 1]);
-        count.convolution([coarse.features, fine.features], coarse.stride, true);
-        count.keep(levels[i], 2 * fine.features);
-        let mut input = 2 * fine.features;
-        for _ in 0..config.convolutions_per_decoder_stage {
-            count.block([input, fine.features], fine.kernel, levels[i], layers);
-            input = fine.features;
-        }
+        count.stage(levels[i], fine.features, |count| {
+            count.convolution([coarse.features, fine.features], coarse.stride, true);
+            count.keep(levels[i], 2 * fine.features);
+            let mut input = 2 * fine.features;
+            for _ in 0..config.convolutions_per_decoder_stage {
+                count.block([input, fine.features], fine.kernel, levels[i], layers);
+                input = fine.features;
+            }
+        });
         if i == 0 || config.deep_supervision {
             let (stride, maps) = match i {
                 0 => (config.stem_stride, images),
@@ -288,13 +336,18 @@ fn vnet(count: &mut Count, config: &VNetConfig, images: Maps) {
     let mut maps = images;
     for (level, times) in config.variant.down().into_iter().enumerate() {
         let features = config.features << level;
-        let mut input = config.in_channels;
-        if level > 0 {
+        let reduced = level > 0;
+        if reduced {
             maps = maps.strided([2; 3]);
-            count.block([features / 2, features], [2; 3], maps, layers);
-            input = features;
         }
-        residual(count, input, features, times, maps);
+        count.down(maps, features, |count| {
+            let mut input = config.in_channels;
+            if reduced {
+                count.block([features / 2, features], [2; 3], maps, layers);
+                input = features;
+            }
+            residual(count, input, features, times, maps);
+        });
         levels.push(maps);
     }
     for (level, times) in config.variant.up().into_iter().enumerate().rev() {
@@ -304,10 +357,12 @@ fn vnet(count: &mut Count, config: &VNetConfig, images: Maps) {
         } else {
             4 * features
         };
-        count.convolution([below, features], [2; 3], true);
-        count.layers(levels[level], features, layers, true);
-        count.keep(levels[level], 2 * features);
-        residual(count, 2 * features, 2 * features, times, levels[level]);
+        count.stage(levels[level], 2 * features, |count| {
+            count.convolution([below, features], [2; 3], true);
+            count.layers(levels[level], features, layers, true);
+            count.keep(levels[level], 2 * features);
+            residual(count, 2 * features, 2 * features, times, levels[level]);
+        });
     }
     let (joined, classes) = (2 * config.features, config.num_classes);
     if config.variant == VNetVariant::Prototxt {
@@ -336,20 +391,27 @@ fn cicek_unet(count: &mut Count, config: &CicekUNetConfig, images: Maps) {
         } else {
             first(level)
         };
-        if level > 0 {
+        let pooled = level > 0;
+        if pooled {
             maps = maps.strided([2; 3]);
-            count.keep(maps, input);
         }
-        count.block([input, first(level)], [3; 3], maps, layers);
-        count.block([first(level), 2 * first(level)], [3; 3], maps, layers);
+        count.down(maps, 2 * first(level), |count| {
+            if pooled {
+                count.keep(maps, input);
+            }
+            count.block([input, first(level)], [3; 3], maps, layers);
+            count.block([first(level), 2 * first(level)], [3; 3], maps, layers);
+        });
         levels.push(maps);
     }
     for level in (0..CICEK_LEVELS - 1).rev() {
         let (below, skip) = (4 * first(level), 2 * first(level));
-        count.convolution([below; 2], [2; 3], true);
-        count.keep(levels[level], below + skip);
-        count.block([below + skip, skip], [3; 3], levels[level], layers);
-        count.block([skip, skip], [3; 3], levels[level], layers);
+        count.stage(levels[level], skip, |count| {
+            count.convolution([below; 2], [2; 3], true);
+            count.keep(levels[level], below + skip);
+            count.block([below + skip, skip], [3; 3], levels[level], layers);
+            count.block([skip, skip], [3; 3], levels[level], layers);
+        });
     }
     count.convolution([2 * config.features, config.num_classes], [1; 3], true);
     count.logits(images, config.num_classes);

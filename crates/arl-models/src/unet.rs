@@ -2,6 +2,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
 use crate::channels_last::join_channels;
+use crate::checkpointing::checkpointed;
 use crate::conv_block::{ConvBlock, ConvStage};
 use crate::residual_block::ResidualStage;
 use crate::upsample::Upsample;
@@ -107,12 +108,12 @@ impl UNet {
     /// Logits of the `levels` finest heads, finest first.
     fn logits(&self, images: Tensor<5>, levels: usize) -> Vec<Tensor<5>> {
         let mut x = match &self.stem {
-            Some(stem) => stem.forward(images),
+            Some(stem) => checkpointed(stem, [images], |stem, [x]| stem.forward(x)),
             None => images,
         };
         let mut skips = Vec::with_capacity(self.encoder.len());
         for stage in &self.encoder {
-            x = stage.forward(x);
+            x = checkpointed(stage, [x], |stage, [x]| stage.forward(x));
             skips.push(x.clone());
         }
         // The deepest features are where the way up starts, nothing skips to there.
@@ -120,7 +121,7 @@ impl UNet {
 
         let mut logits = Vec::with_capacity(levels);
         for (level, (stage, skip)) in self.decoder.iter().zip(skips).enumerate().rev() {
-            x = stage.forward(x, skip);
+            x = checkpointed(stage, [x, skip], |stage, [x, skip]| stage.forward(x, skip));
             if level < levels {
                 logits.push(self.heads[level].forward(x.clone()));
             }

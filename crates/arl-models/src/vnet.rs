@@ -2,6 +2,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
 use crate::channels_last::join_channels;
+use crate::checkpointing::checkpointed;
 use crate::conv_block::ConvBlock;
 use crate::initialization::he_relu;
 use crate::layers::{ActivationLayer, Layers};
@@ -111,12 +112,12 @@ impl SegmentationModel for VNet {
         let mut x = images;
         let mut skips = Vec::with_capacity(self.down.len());
         for stage in &self.down {
-            x = stage.forward(x);
+            x = checkpointed(stage, [x], |stage, [x]| stage.forward(x));
             skips.push(x.clone());
         }
         skips.pop();
         for (stage, skip) in self.up.iter().zip(skips).rev() {
-            x = stage.forward(x, skip);
+            x = checkpointed(stage, [x, skip], |stage, [x, skip]| stage.forward(x, skip));
         }
         self.head.forward(x)
     }

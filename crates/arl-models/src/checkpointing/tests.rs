@@ -1,0 +1,200 @@
+//! Stages that are computed again have the same gradients, bit for bit, drop the same channels, and gather statistics once.
+
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::tensor::{Device, Gradients, Tensor, TensorData};
+
+use super::kept;
+use crate::conv_block::ConvStage;
+use crate::layers::Layers;
+use crate::{Activation, LayerConfig, Normalization};
+
+const SLOPE: Activation = Activation::LeakyRelu { slope: 0.1 };
+
+/// Numbers between 0 and 1.
+fn features(shape: [usize; 5], device: &Device) -> Tensor<5> {
+    let count = shape.iter().product::<usize>();
+    let values = (0..count).map(|i| ((i * 7919 + 3) % 1009) as f32 / 1009.0);
+    Tensor::from_data(TensorData::new(values.collect(), shape), device)
+}
+
+/// Two convolutions, of 3 channels to 4.
+fn stage(normalization: Normalization, activation: Activation, device: &Device) -> ConvStage {
+    let layers = LayerConfig {
+        normalization,
+        activation,
+        dropout: 0.0,
+    };
+    ConvStage::new([3, 4], [3; 3], [1, 2, 2], 2, &layers, device)
+}
+
+/// The gradients of every parameter, with `None` for what has none.
+fn of_parameters(module: &impl Module, gradients: &Gradients) -> Vec<Option<Vec<f32>>> {
+    struct Collect<'a>(&'a Gradients, Vec<Option<Vec<f32>>>);
+    impl ModuleVisitor for Collect<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let gradient = param.val().grad(self.0);
+            self.1
+                .push(gradient.map(|gradient| gradient.into_data().iter::<f32>().collect()));
+        }
+    }
+    let mut collect = Collect(gradients, Vec::new());
+    module.visit(&mut collect);
+    collect.1
+}
+
+/// Logits, the gradient of x and those of the parameters, with or without keeping what lies between.
+fn run(stage: &ConvStage, x: &Tensor<5>, again: bool) -> Vec<Vec<f32>> {
+    let x = x.clone().require_grad();
+    let y = match again {
+        true => kept::forward(stage, [x.clone()], |stage, [x]| stage.forward(x)),
+        false => stage.forward(x.clone()),
+    };
+    let gradients = y.clone().powi_scalar(3).sum().backward();
+    let of_x = x.grad(&gradients).unwrap();
+    let values = |tensor: Tensor<5>| tensor.into_data().iter::<f32>().collect();
+    let of_parameters = of_parameters(stage, &gradients);
+    [values(y), values(of_x)]
+        .into_iter()
+        .chain(of_parameters.into_iter().flatten())
+        .collect()
+}
+
+/// Holds gradients to each other, with errors of so many times the largest.
+fn same_gradients(device: &Device, tolerance: f32) {
+    for normalization in [
+        Normalization::None,
+        Normalization::Instance,
+        Normalization::Batch,
+        Normalization::Group { groups: 2 },
+    ] {
+        for activation in [SLOPE, Activation::PRelu] {
+            let stage = stage(normalization, activation, device);
+            let x = features([2, 3, 2, 4, 6], device);
+            let (kept, again) = (run(&stage, &x, false), run(&stage, &x, true));
+            assert_eq!(kept.len(), again.len());
+            for (part, (kept, again)) in kept.iter().zip(&again).enumerate() {
+                let largest = kept.iter().fold(0.0, |a, b| f32::max(a, b.abs()));
+                assert!(largest > 0.0 && kept.len() == again.len());
+                for (kept, again) in kept.iter().zip(again) {
+                    assert!(
+                        (kept - again).abs() <= tolerance * largest,
+                        "{normalization:?}, {activation:?}, part {part}: {again} instead of {kept}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn gradients_are_the_same_whatever_follows_the_convolutions() {
+    same_gradients(&Device::flex().autodiff(), 0.0);
+    same_gradients(&Device::flex().autodiff().gradient_checkpointing(), 0.0);
+}
+
+#[cfg(feature = "cubecl")]
+#[test]
+fn gradients_on_gpus_are_the_same() {
+    for (name, device) in crate::gpu_for_tests::gpus() {
+        println!("{name}");
+        // Burn's sums for the slopes of a PReLU are grouped as its tuning likes.
+        same_gradients(&device.clone().autodiff(), 1e-6);
+        same_gradients(&device.clone().autodiff().gradient_checkpointing(), 1e-6);
+    }
+}
+
+#[test]
+fn the_same_channels_are_dropped_again() {
+    let device = Device::flex().autodiff();
+    let layers = LayerConfig {
+        normalization: Normalization::None,
+        activation: SLOPE,
+        dropout: 0.5,
+    };
+    let layers = Layers::new(64, &layers, &device);
+    let x = features([1, 64, 1, 2, 3], &device).require_grad();
+    let y = kept::forward(&layers, [x.clone()], |layers, [x]| layers.forward(x));
+    let gradient = x.grad(&y.clone().sum().backward()).unwrap();
+    // Of what is positive, a channel is multiplied by 0 or by 2, and so is its gradient.
+    let dropped = gradient.clone().equal_scalar(0.0).int().sum();
+    let dropped = dropped.into_scalar::<i64>();
+    assert!(0 < dropped && dropped < 64 * 6, "{dropped}");
+    assert_eq!(y.into_data(), (x.inner() * gradient).into_data());
+}
+
+#[test]
+fn batch_normalisation_gathers_its_statistics_once() {
+    let device = Device::flex().autodiff();
+    let gathered = |again: bool| {
+        let config = LayerConfig {
+            normalization: Normalization::Batch,
+            activation: SLOPE,
+            dropout: 0.0,
+        };
+        let layers = Layers::new(4, &config, &device);
+        for step in 0..3 {
+            let x = features([2, 4, 1, 2, 3], &device) + step;
+            let y = match again {
+                true => kept::forward(&layers, [x], |layers, [x]| layers.forward(x)),
+                false => layers.forward(x),
+            };
+            y.sum().backward();
+        }
+        struct Collect(Vec<f32>);
+        impl ModuleVisitor for Collect {
+            fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+                self.0.extend(param.val().into_data().iter::<f32>());
+            }
+        }
+        let mut collect = Collect(Vec::new());
+        layers.valid().visit(&mut collect);
+        collect.0
+    };
+    let kept = gathered(false);
+    // Scale, offset, mean, variance: the means are no longer 0.
+    assert!(kept[8..12].iter().all(|&mean| mean > 0.1), "{kept:?}");
+    assert_eq!(kept, gathered(true));
+}
+
+#[test]
+fn gradients_are_taken_only_where_they_are_asked_for() {
+    let device = Device::flex().autodiff();
+    let mut stage = stage(Normalization::Instance, SLOPE, &device);
+    let images = features([1, 3, 2, 4, 6], &device);
+    let forward =
+        |stage: &ConvStage, x: Tensor<5>| kept::forward(stage, [x], |stage, [x]| stage.forward(x));
+    let gradients = forward(&stage, images.clone()).sum().backward();
+    let of_all = of_parameters(&stage, &gradients);
+    assert!(of_all.iter().all(Option::is_some));
+    assert!(images.grad(&gradients).is_none());
+
+    stage = stage.no_grad();
+    assert!(!forward(&stage, images.clone()).is_tracked());
+    let x = images.require_grad();
+    let gradients = forward(&stage, x.clone()).sum().backward();
+    assert!(x.grad(&gradients).is_some());
+    let of_none = of_parameters(&stage, &gradients);
+    assert!(of_none.len() == of_all.len() && of_none.iter().all(Option::is_none));
+}
+
+#[test]
+fn gradients_of_what_several_stages_take_are_added() {
+    let device = Device::flex().autodiff();
+    let stage = stage(Normalization::Instance, SLOPE, &device);
+    let of = |again: bool| {
+        let x = features([1, 3, 2, 4, 6], &device).require_grad();
+        let both = |stage: &ConvStage, [x, skip]: [Tensor<5>; 2]| stage.forward(x) * skip;
+        let once = |stage: &ConvStage, [x]: [Tensor<5>; 1]| stage.forward(x);
+        let y = match again {
+            true => {
+                let skip = kept::forward(&stage, [x.clone()], once);
+                kept::forward(&stage, [x.clone(), skip], both)
+            }
+            false => both(&stage, [x.clone(), once(&stage, [x.clone()])]),
+        };
+        let gradients = y.sum().backward();
+        let of_x = x.grad(&gradients).unwrap().into_data();
+        (of_x, of_parameters(&stage, &gradients))
+    };
+    assert_eq!(of(false), of(true));
+}
