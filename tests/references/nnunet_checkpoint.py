@@ -8,6 +8,11 @@ the trainer leaves it, but for the optimiser's state and the logs), `plans.json`
 `image_0001.nii.gz`, `labels.nii.gz` (predicted with half-overlapping Gaussian windows and no mirroring, the logits weighed and summed in 32 bits),
 `mirrored.nii.gz` (with mirroring) and `half.nii.gz` (without, in 16 bits as nnU-Net does). Called with `residual` as a second
 word, the network has a residual encoder.
+
+    python nnunet_checkpoint.py nnunet resampled
+
+adds images whose voxels have other sizes than the network's, `fine` and `thick` (whose axis of slices nnU-Net resamples apart), and
+what the network in that folder makes of them: `NAME_0000.nii.gz`, `NAME_0001.nii.gz`, and `NAME.nii.gz`, weighed and summed in 32 bits.
 """
 
 import functools
@@ -24,13 +29,14 @@ import numpy as np
 OUT = pathlib.Path(sys.argv[1])
 RESIDUAL = "residual" in sys.argv[2:]
 SPACING = (0.9, 1.1, 2.5)
+RESAMPLED = {"fine": ((0.7, 0.8, 1.9), (41, 47, 20)), "thick": ((0.8, 1.3, 4.2), (35, 29, 9))}
 NAME = "Dataset001_Drawn"
 
 
-def draw(case):
+def draw(case, shape=None):
     """Two channels and labels of a drawn body, `[i, j, k]`."""
     random = np.random.default_rng(case)
-    shape = (30 + case, 34, 15)
+    shape = shape or (30 + case, 34, 15)
     i, j, k = np.meshgrid(*[np.linspace(-1, 1, n) for n in shape], indexing="ij")
     body = (i / 0.8) ** 2 + (j / 0.7) ** 2 < 1
     first = (i - 0.2 - case / 50) ** 2 + j**2 + k**2 / 2 < 0.08
@@ -42,17 +48,54 @@ def draw(case):
     return ct.round().astype(np.int16), mr.round().astype(np.int16), labels
 
 
-def save(array, path):
-    nib.save(nib.Nifti1Image(array, np.diag([-SPACING[0], -SPACING[1], SPACING[2], 1])), path)
+def save(array, path, spacing=SPACING):
+    nib.save(nib.Nifti1Image(array, np.diag([-spacing[0], -spacing[1], spacing[2], 1])), path)
 
 
-def main():
+def folders():
     work = pathlib.Path(tempfile.mkdtemp())
     for name in ("raw", "preprocessed", "results"):
         (work / name).mkdir()
         os.environ[f"nnUNet_{name}"] = str(work / name)
     os.environ["nnUNet_n_proc_DA"] = "1"
     os.environ["nnUNet_compile"] = "f"
+    return work
+
+
+def predict(folder, images, result, mirroring, buffers):
+    """What the network in `folder` makes of two channels; its logits weighed and summed in the numbers of `buffers`."""
+    import torch
+    from nnunetv2.inference import predict_from_raw_data
+    from nnunetv2.inference import sliding_window_prediction as sliding
+    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+
+    half = torch.half
+    torch.half = buffers
+    predict_from_raw_data.compute_gaussian = functools.lru_cache(functools.partial(sliding.compute_gaussian, dtype=buffers))
+    predictor = nnUNetPredictor(tile_step_size=0.5, use_gaussian=True, use_mirroring=mirroring, perform_everything_on_device=False, device=torch.device("cpu"))
+    predictor.initialize_from_trained_model_folder(str(folder), ("all",), "checkpoint_final.pth")
+    predictor.predict_from_files_sequential([[str(image) for image in images]], [str(result)], save_probabilities=False, overwrite=True)
+    torch.half = half
+
+
+def resampled():
+    import torch
+
+    work = folders()
+    (work / "model" / "fold_all").mkdir(parents=True)
+    for name in ("plans.json", "dataset.json"):
+        shutil.copy(OUT / name, work / "model")
+    shutil.copy(OUT / "checkpoint_final.pth", work / "model" / "fold_all")
+    for case, (name, (spacing, shape)) in enumerate(RESAMPLED.items()):
+        images = [OUT / f"{name}_{channel:04}.nii.gz" for channel in (0, 1)]
+        for channel, image in enumerate(images):
+            save(draw(12 + case, shape)[channel], image, spacing)
+        predict(work / "model", images, work / name, False, torch.float32)
+        shutil.copy(work / f"{name}.nii.gz", OUT)
+
+
+def main():
+    work = folders()
     raw = work / "raw" / NAME
     (raw / "imagesTr").mkdir(parents=True)
     (raw / "labelsTr").mkdir()
@@ -66,9 +109,6 @@ def main():
 
     import torch
     from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprint_dataset, plan_experiment_dataset, preprocess_dataset
-    from nnunetv2.inference import predict_from_raw_data
-    from nnunetv2.inference import sliding_window_prediction as sliding
-    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
     torch.manual_seed(0)
@@ -120,15 +160,10 @@ def main():
     for channel in (0, 1):
         save(draw(11)[channel], images / f"image_{channel:04}.nii.gz")
         shutil.copy(images / f"image_{channel:04}.nii.gz", OUT)
-    half = torch.half
-    for name, mirroring, buffers in (("labels", False, torch.float32), ("mirrored", True, torch.float32), ("half", False, half)):
-        # nnU-Net weighs and sums logits in 16 bits, which decides ties by rounding; the first two take 32.
-        torch.half = buffers
-        predict_from_raw_data.compute_gaussian = functools.lru_cache(functools.partial(sliding.compute_gaussian, dtype=buffers))
-        predictor = nnUNetPredictor(tile_step_size=0.5, use_gaussian=True, use_mirroring=mirroring, perform_everything_on_device=False, device=torch.device("cpu"))
-        predictor.initialize_from_trained_model_folder(str(folder), ("all",), "checkpoint_final.pth")
-        listed = [[str(images / "image_0000.nii.gz"), str(images / "image_0001.nii.gz")]]
-        predictor.predict_from_files_sequential(listed, [str(work / name)], save_probabilities=False, overwrite=True)
+    listed = [images / "image_0000.nii.gz", images / "image_0001.nii.gz"]
+    # nnU-Net weighs and sums logits in 16 bits, which decides ties by rounding; the first two take 32.
+    for name, mirroring, buffers in (("labels", False, torch.float32), ("mirrored", True, torch.float32), ("half", False, torch.half)):
+        predict(folder, listed, work / name, mirroring, buffers)
         shutil.copy(work / f"{name}.nii.gz", OUT / f"{name}.nii.gz")
     shutil.copy(checkpoint_file, OUT)
     shutil.copy(folder / "plans.json", OUT)
@@ -136,4 +171,7 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    if "resampled" in sys.argv[2:]:
+        resampled()
+    else:
+        main()

@@ -253,8 +253,8 @@ pub struct TrainArguments {
     /// statistics and loss stay f32 [default: f32]
     #[arg(long, value_name = "NUMBERS")]
     pub precision: Option<Precision>,
-    /// Compute normalised features again in the backward pass instead of keeping them: a quarter to a third less memory of
-    /// --model unet, for a little more time and the same result
+    /// Compute the features of each stage again in the backward pass instead of keeping them: less memory, the more so the larger
+    /// the patch, for about a third more time and the same result
     #[arg(long)]
     pub gradient_checkpointing: bool,
     /// What the data should not decide.
@@ -342,6 +342,10 @@ pub struct ExportArguments {
     /// The file, usually .safetensors
     #[arg(long)]
     pub out: PathBuf,
+    /// Write tensors of U-Nets also under the other names by which nnU-Net's networks list them, which PyTorch's load_state_dict
+    /// asks for; the file is some three times as large
+    #[arg(long)]
+    pub every_name: bool,
     /// Overwrite a file that exists
     #[arg(long)]
     pub force: bool,

@@ -131,6 +131,33 @@ fn declared_values_with_gaps_are_remapped_as_the_reference_is() {
 }
 
 #[test]
+fn classes_that_neither_map_has_count_only_when_asked_for() {
+    let folders = Folders::new(r#"{"background": 0, "liver": 1, "kidney": 2}"#);
+    for (case, reference, prediction) in [
+        ("a", [1, 1, 2, 0], [1, 0, 0, 0]),
+        ("b", [1, 1, 0, 0], [1, 1, 0, 0]),
+    ] {
+        folders.write("labelsTs", case, &reference);
+        folders.write("predictions", case, &prediction);
+    }
+    for (words, dice, mean) in [
+        (&[][..], serde_json::Value::Null, 0.0),
+        (&["--count-absent"], 1.0.into(), 0.5),
+    ] {
+        let output = folders.evaluate(words);
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        let summary = read(&folders.path("predictions").join("summary.json"));
+        // Case b has no kidney and none was found.
+        assert_eq!(summary["metric_per_case"][1]["metrics"]["2"]["Dice"], dice);
+        assert_eq!(summary["mean"]["2"]["Dice"], mean);
+    }
+}
+
+#[test]
 fn scores_of_another_program_are_not_replaced() {
     let folders = Folders::new(REGIONS);
     folders.write("labelsTs", "a", &[1, 2]);

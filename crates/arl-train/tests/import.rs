@@ -46,22 +46,28 @@ fn an_imported_network_predicts_what_nnunet_predicts() {
         let run = folder.path().join("run");
         let checkpoint = reference.join("checkpoint_final.pth");
         succeed(&["import", text(&checkpoint), "--out", text(&run)]);
-        let images = folder.path().join("images");
-        fs::create_dir(&images).unwrap();
-        for channel in ["image_0000.nii.gz", "image_0001.nii.gz"] {
-            fs::copy(reference.join(channel), images.join(channel)).unwrap();
+        for image in ["image", "fine", "thick"] {
+            let images = folder.path().join(image);
+            fs::create_dir(&images).unwrap();
+            for channel in 0..2 {
+                let file = format!("{image}_{channel:04}.nii.gz");
+                fs::copy(reference.join(&file), images.join(&file)).unwrap();
+            }
         }
-        // Half, as nnU-Net does by default: its sums of 16 bits decide near ties by rounding.
+        // Half, as nnU-Net does by default: its sums of 16 bits decide near ties by rounding. The last two are resampled, forth
+        // and back.
         let cases = [
-            ("labels", &[][..], 0),
-            ("mirrored", &["--mirror"], 0),
-            ("half", &[], 41),
+            ("labels", "image", &[][..], 0),
+            ("mirrored", "image", &["--mirror"], 0),
+            ("half", "image", &[], 41),
+            ("fine", "fine", &[], 0),
+            ("thick", "thick", &[], 0),
         ];
-        for (name, mirror, most) in cases {
-            let out = folder.path().join(name);
+        for (name, image, mirror, most) in cases {
+            let (images, out) = (folder.path().join(image), folder.path().join("out"));
             let words = ["predict", text(&run), text(&images), "--out", text(&out)];
-            succeed(&[&words[..], &["--device", "cpu"], mirror].concat());
-            let found = read_labels(&out.join("image.nii.gz")).unwrap();
+            succeed(&[&words[..], &["--device", "cpu", "--force"], mirror].concat());
+            let found = read_labels(&out.join(format!("{image}.nii.gz"))).unwrap();
             let expected = read_labels(&reference.join(format!("{name}.nii.gz"))).unwrap();
             found.geometry.matches(&expected.geometry).unwrap();
             let pairs = found.data.iter().zip(&expected.data);

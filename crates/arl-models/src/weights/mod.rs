@@ -20,7 +20,8 @@ use names::{Name, Names};
 /// Tensors by the names that they have in PyTorch.
 ///
 /// [`UNet`](crate::UNet)s have the names of nnU-Net's `PlainConvUNet` and `ResidualEncoderUNet`, each tensor once: what those list
-/// a second time (`all_modules`, `decoder.encoder`) is the same tensor, and is passed over when it is read. The networks that
+/// a second time (`all_modules`, `decoder.encoder`) is the same tensor, passed over when it is read, and written only after
+/// [`with_every_name`](Weights::with_every_name). The networks that
 /// have no counterpart in PyTorch are named by their fields, as `down.0.blocks.1.conv.weight`; a transposed convolution has
 /// the layout of `ConvTranspose3d`.
 ///
@@ -46,6 +47,8 @@ use names::{Name, Names};
 #[derive(Clone, Debug)]
 pub struct Weights {
     tensors: BTreeMap<String, TensorData>,
+    /// Other names of some of them.
+    repeated: BTreeMap<String, String>,
 }
 
 impl Weights {
@@ -82,7 +85,21 @@ impl Weights {
         network.visit(&mut collect);
         Self {
             tensors: collect.tensors,
+            repeated: BTreeMap::new(),
         }
+    }
+
+    /// The weights of the network that `config` describes, to be written under all the names by which nnU-Net's network of
+    /// that kind lists them: `load_state_dict` of PyTorch asks for each, unless told not to be strict. Other networks list
+    /// each tensor once.
+    pub fn with_every_name(mut self, config: &NetworkConfig) -> Self {
+        if let NetworkConfig::UNet(unet) = config {
+            let names = self.tensors.keys();
+            self.repeated = names
+                .flat_map(|name| names::repeated(unet, name).map(|other| (other, name.clone())))
+                .collect();
+        }
+        self
     }
 
     /// Reads a file of PyTorch (`.pth`, `.pt`) or safetensors, which its content tells apart. In a checkpoint of nnU-Net the
@@ -100,7 +117,10 @@ impl Weights {
                 problem: "holds no weights".into(),
             });
         }
-        Ok(Self { tensors })
+        Ok(Self {
+            tensors,
+            repeated: BTreeMap::new(),
+        })
     }
 
     /// Writes safetensors, with notes beside the tensors. What is at `path` is overwritten.
@@ -116,8 +136,10 @@ impl Weights {
             path: path.to_owned(),
             problem,
         };
-        let mut views = Vec::with_capacity(self.tensors.len());
-        for (name, tensor) in &self.tensors {
+        let mut views = Vec::with_capacity(self.tensors.len() + self.repeated.len());
+        let again = self.repeated.iter();
+        let again = again.map(|(other, name)| (other, &self.tensors[name]));
+        for (name, tensor) in self.tensors.iter().chain(again) {
             let dtype = match tensor.dtype() {
                 DType::I64 => Dtype::I64,
                 _ => Dtype::F32,
@@ -135,7 +157,7 @@ impl Weights {
         Some(self.tensors.get(name)?.shape().to_vec())
     }
 
-    /// The names of all tensors.
+    /// The names of all tensors, without those that [`with_every_name`](Self::with_every_name) adds.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.tensors.keys().map(String::as_str)
     }

@@ -1,6 +1,6 @@
 //! What PyTorch calls the parameters of our networks.
 
-use crate::{NetworkConfig, UNetConfig};
+use crate::{NetworkConfig, Normalization, UNetConfig};
 
 /// Follows a visit of a network and knows the name of the parameter that it has come to.
 pub(super) struct Names {
@@ -118,4 +118,38 @@ fn nnunet(unet: &UNetConfig, path: &[&str]) -> Name {
         other => other.join("."),
     };
     Name { text, pointwise }
+}
+
+/// The other names by which nnU-Net's network of this kind lists a tensor. Each of its blocks has its layers a second time, by
+/// their place in the row (`all_modules`), and its decoder has the encoder.
+pub(super) fn repeated(unet: &UNetConfig, name: &str) -> impl Iterator<Item = String> {
+    let by_place = place_in_block(unet, name);
+    let names = std::iter::once(name.to_owned()).chain(by_place.clone());
+    let in_decoder = names
+        .filter(|name| name.starts_with("encoder."))
+        .map(|name| format!("decoder.{name}"));
+    by_place
+        .into_iter()
+        .chain(in_decoder.collect::<Vec<String>>())
+}
+
+/// The name by its place of a tensor of a convolution, dropout, normalisation and activation (`ConvDropoutNormReLU`).
+fn place_in_block(unet: &UNetConfig, name: &str) -> Option<String> {
+    let (rest, leaf) = name.rsplit_once('.')?;
+    let (block, layer) = rest.rsplit_once('.')?;
+    // Of a residual block only the first convolution has dropout.
+    let within = block
+        .strip_prefix("encoder.")
+        .filter(|_| unet.residual_blocks.is_some());
+    let without_dropout =
+        within.is_some_and(|block| block.ends_with(".conv2") || block.contains(".skip."));
+    let dropout = usize::from(unet.layers.dropout > 0.0 && !without_dropout);
+    let norm = usize::from(unet.layers.normalization != Normalization::None);
+    let place = match layer {
+        "conv" => 0,
+        "norm" => 1 + dropout,
+        "nonlin" => 1 + dropout + norm,
+        _ => return None,
+    };
+    Some(format!("{block}.all_modules.{place}.{leaf}"))
 }

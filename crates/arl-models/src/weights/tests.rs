@@ -98,6 +98,95 @@ fn names_and_layouts_are_nnunets() {
 }
 
 #[test]
+fn every_name_is_what_nnunets_own_checkpoints_hold() {
+    let folder = tempfile::tempdir().unwrap();
+    let references = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/references/nnunet");
+    let stages = [
+        (4, [1, 3, 3], [1; 3]),
+        (6, [3; 3], [1, 2, 2]),
+        (8, [3; 3], [2; 3]),
+    ];
+    let stages =
+        stages.map(|(features, kernel, stride)| StageConfig::new(features, kernel, stride));
+    let plain = UNetConfig::new(2, 3, stages.to_vec());
+    let residual = plain
+        .clone()
+        .with_residual_blocks(Some(vec![1, 2, 2]))
+        .with_convolutions_per_decoder_stage(1);
+    for (name, config) in [("plain", plain), ("residual", residual)] {
+        let config = NetworkConfig::UNet(config);
+        let checkpoint =
+            Weights::read(&references.join(name).join("checkpoint_final.pth")).unwrap();
+        let network = config.try_init(&Device::flex()).unwrap();
+        let network = checkpoint.load_into(network, &config).unwrap();
+        let file = folder.path().join(name);
+        let weights = Weights::of(&network, &config).with_every_name(&config);
+        weights.write(&file, []).unwrap();
+        let written = Weights::read(&file).unwrap();
+        assert_eq!(
+            written.names().collect::<Vec<_>>(),
+            checkpoint.names().collect::<Vec<_>>()
+        );
+        for name in written.names() {
+            let (written, expected) = (&written.tensors[name], &checkpoint.tensors[name]);
+            assert_eq!(written.as_bytes(), expected.as_bytes(), "{name}");
+        }
+        // And what is read again is the same network.
+        let other = config.try_init(&Device::flex()).unwrap();
+        let loaded = written.load_into(other, &config).unwrap();
+        assert_eq!(values(&loaded), values(&network));
+    }
+}
+
+/// As `dynamic-network-architectures` 0.4.4 lists them with batch normalisation, dropout and PReLU.
+#[test]
+fn places_in_blocks_follow_the_layers_that_there_are() {
+    let layers = LayerConfig {
+        normalization: Normalization::Batch,
+        activation: Activation::PRelu,
+        dropout: 0.1,
+    };
+    let config = UNetConfig::new(2, 3, stages())
+        .with_residual_blocks(Some(vec![1, 2, 1]))
+        .with_layers(layers);
+    for (name, expected) in [
+        (
+            "encoder.stem.convs.0.norm.weight",
+            "encoder.stem.convs.0.all_modules.2.weight",
+        ),
+        (
+            "encoder.stages.0.blocks.0.conv1.nonlin.weight",
+            "encoder.stages.0.blocks.0.conv1.all_modules.3.weight",
+        ),
+        (
+            "encoder.stages.0.blocks.0.conv2.norm.running_var",
+            "encoder.stages.0.blocks.0.conv2.all_modules.1.running_var",
+        ),
+        (
+            "encoder.stages.1.blocks.0.skip.1.norm.num_batches_tracked",
+            "encoder.stages.1.blocks.0.skip.1.all_modules.1.num_batches_tracked",
+        ),
+        (
+            "decoder.stages.0.convs.0.norm.bias",
+            "decoder.stages.0.convs.0.all_modules.2.bias",
+        ),
+    ] {
+        let found: Vec<String> = names::repeated(&config, name).collect();
+        assert_eq!(found[0], expected);
+        let in_encoder = name.starts_with("encoder.");
+        assert_eq!(found.len(), if in_encoder { 3 } else { 1 }, "{found:?}");
+    }
+    let once = ["decoder.transpconvs.0.weight", "decoder.seg_layers.0.bias"];
+    assert!(
+        once.iter()
+            .all(|name| names::repeated(&config, name).next().is_none())
+    );
+    let added = "encoder.stages.0.blocks.0.nonlin2.weight";
+    let found: Vec<String> = names::repeated(&config, added).collect();
+    assert_eq!(found, [format!("decoder.{added}")]);
+}
+
+#[test]
 fn every_tensor_that_does_not_fit_is_named() {
     let device = Device::flex();
     let config = NetworkConfig::UNet(UNetConfig::new(2, 3, stages()));

@@ -23,6 +23,10 @@ pub fn run(arguments: &ExportArguments) -> anyhow::Result<ExitCode> {
     let described = network_config(&plan, &config)?;
     let segmenter = Segmenter::load(&run, &config, &plan, &device::for_files()?)?;
     let weights = Weights::of(&segmenter.network, &described);
+    let weights = match arguments.every_name {
+        true => weights.with_every_name(&described),
+        false => weights,
+    };
     let notes = [
         ("format".to_owned(), "pt".to_owned()),
         ("arl".to_owned(), config.version.clone()),
