@@ -3,7 +3,7 @@
 /// A multiple of the lanes of any vector.
 const LANES: usize = 32;
 /// Products summed in f32 before they join a sum in f64.
-const RUN: usize = 64 * LANES;
+pub(crate) const RUN: usize = 64 * LANES;
 
 /// `Σ f(index)` for the indices of a row of `length`, with `f` called in order within each lane.
 #[inline(always)]

@@ -115,10 +115,16 @@ fn in_16_bits(device: &Device) {
     let exact = norm_activation(&norm, x.clone().cast(FloatDType::F32), LEAKY_SLOPE);
     let rough = norm_activation(&norm, x, LEAKY_SLOPE);
     assert_eq!(rough.dtype(), DType::F16);
-    let furthest = (exact - rough.cast(FloatDType::F32)).abs().max();
-    let furthest = furthest.into_scalar::<f32>();
-    // Half of the last bit of numbers up to 2.
-    assert!(furthest <= 1e-3, "{furthest}");
+    let values = |tensor: Tensor<5>| tensor.into_data().iter::<f64>().collect::<Vec<f64>>();
+    let (exact, rough) = (values(exact), values(rough.cast(FloatDType::F32)));
+    for (exact, rough) in exact.into_iter().zip(rough) {
+        // The distance of neighbours among the numbers of 16 bits. Vulkan leaves it to drivers whether they round or truncate.
+        let last_bit = 2f64.powf(exact.abs().max(6.2e-5).log2().floor() - 10.0);
+        assert!(
+            (exact - rough).abs() <= last_bit + 1e-6,
+            "{rough} instead of {exact}"
+        );
+    }
 }
 
 #[cfg(feature = "cubecl")]
