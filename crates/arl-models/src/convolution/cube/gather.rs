@@ -67,7 +67,7 @@ impl Compiled {
                 planes,
                 channels,
                 pitch: channels + gap,
-                weight_pitch: TILE + matrices.map_or(0, |matrices| matrices.gap),
+                weight_pitch: TILE + matrices.map_or(0, |matrices| matrices.weight_gap),
                 edge: matrices.map_or(0, |matrices| matrices.edge),
                 depth: matrices.map_or(0, |matrices| matrices.depth),
                 plane: matrices.map_or(0, |matrices| matrices.plane),

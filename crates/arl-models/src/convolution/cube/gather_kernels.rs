@@ -12,6 +12,8 @@
 use cubecl::cmma;
 use cubecl::prelude::*;
 
+use super::staging::{BATCH, batched, or_zero};
+
 /// Output channels of a tile.
 pub const TILE: u32 = 32;
 /// Voxels of a tile along W.
@@ -148,27 +150,34 @@ fn bring_voxels<F: Float, E: Float, S: Size>(
     let pitch = comptime!(build.pitch / vector);
     let around = comptime!(build.around());
     let count = comptime!(around[0] * around[1] * lanes);
-    for step in 0..comptime!(count.div_ceil(build.units())) {
-        let index = step * comptime!(build.units()) + UNIT_POS;
-        if index < count {
+    let steps = comptime!(count.div_ceil(build.units()));
+    for batch in 0..comptime!(steps.div_ceil(BATCH)) {
+        let first = batch * comptime!(BATCH * build.units()) + UNIT_POS;
+        let mut values = Array::<Vector<F, S>>::new(comptime!(batched(steps) as usize));
+        #[unroll]
+        for step in 0..comptime!(batched(steps)) {
+            let index = first + comptime!(step * build.units());
             let voxel = index / lanes;
-            let lane = index % lanes;
             let row = task.row * build.stride[0] + voxel / comptime!(around[1]);
             let column = task.column * build.stride[1] + voxel % comptime!(around[1]);
-            let channel = first_input + lane * vector;
-            let mut value = Vector::<E, S>::new(E::from_int(0));
-            if row >= sizes.padding_height
+            let channel = first_input + index % lanes * vector;
+            let inside = index < count
+                && row >= sizes.padding_height
                 && row < sizes.height + sizes.padding_height
                 && column >= sizes.padding_width
                 && column < sizes.width + sizes.padding_width
-                && channel < sizes.inputs
-            {
-                let at =
-                    (task.image * sizes.depth + slice) * sizes.height + row - sizes.padding_height;
-                let at = (at * sizes.width + column - sizes.padding_width) * sizes.inputs + channel;
-                value = Vector::<E, S>::cast_from(x[(at / vector) as usize]);
+                && channel < sizes.inputs;
+            let at = (task.image * sizes.depth + slice) * sizes.height + row - sizes.padding_height;
+            let at = (at * sizes.width + column - sizes.padding_width) * sizes.inputs + channel;
+            values[step as usize] = or_zero::<F, S>(x, at / vector, inside);
+        }
+        #[unroll]
+        for step in 0..comptime!(batched(steps)) {
+            let index = first + comptime!(step * build.units());
+            if index < count {
+                let to = index / lanes * pitch + index % lanes;
+                near[to as usize] = Vector::<E, S>::cast_from(values[step as usize]);
             }
-            near[(voxel * pitch + lane) as usize] = value;
         }
     }
 }
@@ -190,20 +199,28 @@ fn bring_weights<F: Float, E: Float, T: Size>(
     let pitch = comptime!(build.weight_pitch / vector);
     let taps = comptime!(build.kernel[0] * build.kernel[1]);
     let count = comptime!(taps * build.channels * lanes);
-    for step in 0..comptime!(count.div_ceil(build.units())) {
-        let index = step * comptime!(build.units()) + UNIT_POS;
-        if index < count {
+    let steps = comptime!(count.div_ceil(build.units()));
+    for batch in 0..comptime!(steps.div_ceil(BATCH)) {
+        let first = batch * comptime!(BATCH * build.units()) + UNIT_POS;
+        let mut values = Array::<Vector<F, T>>::new(comptime!(batched(steps) as usize));
+        #[unroll]
+        for step in 0..comptime!(batched(steps)) {
+            let index = first + comptime!(step * build.units());
             let row = index / lanes;
-            let lane = index % lanes;
             let input = first_input + row % build.channels;
-            let output = task.first_output + lane * vector;
-            let mut value = Vector::<E, T>::new(E::from_int(0));
-            if input < sizes.inputs && output < sizes.outputs {
-                let tap = slice * taps + row / build.channels;
-                let at = (tap * sizes.inputs + input) * sizes.outputs + output;
-                value = Vector::<E, T>::cast_from(weight[(at / vector) as usize]);
+            let output = task.first_output + index % lanes * vector;
+            let inside = index < count && input < sizes.inputs && output < sizes.outputs;
+            let tap = slice * taps + row / build.channels;
+            let at = (tap * sizes.inputs + input) * sizes.outputs + output;
+            values[step as usize] = or_zero::<F, T>(weight, at / vector, inside);
+        }
+        #[unroll]
+        for step in 0..comptime!(batched(steps)) {
+            let index = first + comptime!(step * build.units());
+            if index < count {
+                let to = index / lanes * pitch + index % lanes;
+                weights[to as usize] = Vector::<E, T>::cast_from(values[step as usize]);
             }
-            weights[(row * pitch + lane) as usize] = value;
         }
     }
 }

@@ -27,8 +27,11 @@ pub(super) struct Matrices {
     pub plane: u32,
     /// Bytes of an element.
     pub bytes: u32,
-    /// What is between the end of a row in shared memory and the next, whose start is a multiple of 32 bytes.
+    /// What is between the end of a voxel's channels in shared memory and the next voxel, and likewise for rows of weights and
+    /// gradients. Rows then begin in banks of their own, and where CUDA's loads want them to: at multiples of 32 bytes for f16
+    /// and of 16 for the others.
     pub gap: u32,
+    pub weight_gap: u32,
 }
 
 impl Matrices {
@@ -41,10 +44,10 @@ impl Matrices {
     }
 
     fn of_device(properties: &DeviceProperties, dtype: DType) -> Option<Self> {
-        let (kind, bytes, gap) = match dtype {
-            DType::F16 => (FloatKind::F16, 2, 16),
-            DType::BF16 => (FloatKind::BF16, 2, 16),
-            DType::F32 => (FloatKind::TF32, 4, 8),
+        let (kind, bytes, gap, weight_gap) = match dtype {
+            DType::F16 => (FloatKind::F16, 2, 16, 16),
+            DType::BF16 => (FloatKind::BF16, 2, 8, 8),
+            DType::F32 => (FloatKind::TF32, 4, 4, 8),
             _ => return None,
         };
         let element = ElemType::Float(kind);
@@ -63,17 +66,20 @@ impl Matrices {
         let configs = properties.features.matmul.cmma.iter();
         let found: Vec<_> = configs.filter_map(edge_and_depth).collect();
         let of_edge = |edge: u32| found.iter().filter(move |(e, _)| *e == edge);
+        let plane = hardware.plane_size_min;
+        // Each unit of a plane writes as much of a result as the others.
         let edge = EDGES
             .into_iter()
-            .find(|&edge| of_edge(edge).next().is_some())?;
+            .find(|&edge| of_edge(edge).next().is_some() && (edge * edge).is_multiple_of(plane))?;
         let depth = of_edge(edge).map(|(_, depth)| *depth).max()?;
         Some(Self {
             element,
             edge,
             depth,
-            plane: hardware.plane_size_min,
+            plane,
             bytes,
             gap,
+            weight_gap,
         })
     }
 }
@@ -133,8 +139,8 @@ pub(super) fn exact<const D: usize>(shape: [usize; D], salt: usize, device: &Dev
     Tensor::from_data(TensorData::new(values, shape), device)
 }
 
-/// Convolutions of more than a tile in every direction, with and without a stride, and the gradients of their inputs and weights, as
-/// numbers; none for what the device failed at.
+/// Convolutions of more than a tile in every direction, with and without a stride, and one of less than a tile, and the gradients of
+/// their inputs and weights, as numbers; none for what the device failed at.
 fn results(device: &Device, dtype: FloatDType) -> Vec<Vec<f64>> {
     let device = device.clone().autodiff();
     let tensor = |shape: [usize; 5], salt| exact(shape, salt, &device).cast(dtype);
@@ -142,16 +148,22 @@ fn results(device: &Device, dtype: FloatDType) -> Vec<Vec<f64>> {
         let data = tensor.and_then(|tensor| tensor.try_into_data().ok());
         data.map_or(Vec::new(), |data| data.iter::<f64>().collect())
     };
-    let of_stride = |stride| {
-        let x = tensor([1, 40, 3, 18, 20], 0).require_grad();
-        let w = tensor([36, 40, 3, 3, 3], 17).require_grad();
-        let b = exact([36], 31, &device).cast(dtype);
-        let y = convolution(x.clone(), w.clone(), b, stride, [1; 3]);
+    let of = |(size, [inputs, outputs], stride): ([usize; 3], [usize; 2], [usize; 3])| {
+        let [d, h, w] = size;
+        let x = tensor([1, inputs, d, h, w], 0).require_grad();
+        let weight = tensor([outputs, inputs, 3, 3, 3], 17).require_grad();
+        let b = exact([outputs], 31, &device).cast(dtype);
+        let y = convolution(x.clone(), weight.clone(), b, stride, [1; 3]);
         let g = tensor(y.dims(), 47);
         let gradients = (y.clone() * g).sum().backward();
-        [Some(y), x.grad(&gradients), w.grad(&gradients)]
+        [Some(y), x.grad(&gradients), weight.grad(&gradients)]
     };
-    let all = [[1; 3], [2; 3]].into_iter().flat_map(of_stride);
+    let all = [
+        ([3, 18, 20], [40, 36], [1; 3]),
+        ([3, 18, 20], [40, 36], [2; 3]),
+        ([3, 6, 7], [1, 5], [1; 3]),
+    ];
+    let all = all.into_iter().flat_map(of);
     all.map(numbers).collect()
 }
 

@@ -8,6 +8,7 @@
 mod gather;
 mod gather_kernels;
 pub(crate) mod matrix_units;
+mod staging;
 #[cfg(all(test, feature = "flex"))]
 mod tests;
 mod weight_gradient;

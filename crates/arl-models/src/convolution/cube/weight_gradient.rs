@@ -52,7 +52,7 @@ impl Way {
                 groups: groups.min(steps),
                 edge: matrices.map_or(0, |matrices| matrices.edge),
                 depth,
-                pitch: TILE + matrices.map_or(8, |matrices| matrices.gap),
+                pitch: TILE + matrices.map_or(8, |matrices| matrices.weight_gap),
             }
         };
         let fits = |build: &Build| {
@@ -125,7 +125,8 @@ impl Way {
         let count = cubes(splits * kernel_depth * tiles);
         let dim = CubeDim::new_2d(build.units, build.kernel[0] * build.groups);
         let dtype = dtype_to_storage_type(x.dtype);
-        let vector = vector(geometry.inputs, matrices).min(vector(geometry.outputs, matrices));
+        let of_inputs = vector(geometry.inputs, matrices);
+        let of_outputs = vector(geometry.outputs, matrices);
         // SAFETY: the kernels read and write where their own conditions say that there is something.
         match matrices {
             Some(matrices) => unsafe {
@@ -133,7 +134,8 @@ impl Way {
                     &client,
                     count,
                     dim,
-                    vector,
+                    of_inputs,
+                    of_outputs,
                     x.clone().into_tensor_arg(),
                     gradient.into_tensor_arg(),
                     partial.clone().into_tensor_arg(),
@@ -148,7 +150,8 @@ impl Way {
                     &client,
                     count,
                     dim,
-                    vector,
+                    of_inputs,
+                    of_outputs,
                     x.clone().into_tensor_arg(),
                     gradient.into_tensor_arg(),
                     partial.clone().into_tensor_arg(),

@@ -11,6 +11,8 @@
 use cubecl::cmma;
 use cubecl::prelude::*;
 
+use super::staging::{BATCH, batched, or_zero};
+
 /// Channels of a tile, of inputs and outputs each.
 pub const TILE: u32 = 32;
 /// Voxels of a chunk along W. A matrix unit takes so many at a time, or half of them.
@@ -141,65 +143,85 @@ fn chunks(sizes: &Sizes, #[comptime] build: Build) -> u32 {
 
 /// Brings a chunk of the gradient, and what it meets of the input, into shared memory; zeros beyond their borders.
 #[cube]
-fn bring<F: Float, E: Float, S: Size>(
+fn bring<F: Float, E: Float, S: Size, T: Size>(
     x: &Tensor<Vector<F, S>>,
-    g: &Tensor<Vector<F, S>>,
+    g: &Tensor<Vector<F, T>>,
     near: &mut Shared<[Vector<E, S>]>,
-    gradient: &mut Shared<[Vector<E, S>]>,
+    gradient: &mut Shared<[Vector<E, T>]>,
     chunk: &Chunk,
     task: &Task,
     sizes: &Sizes,
     #[comptime] build: Build,
 ) {
-    let size = x.vector_size();
-    let vector = comptime!(size as u32);
-    let lanes = comptime!(TILE / vector);
-    let pitch = comptime!(build.pitch / vector);
-    let unit = UNIT_POS;
-    let zero = Vector::<E, S>::new(E::from_int(0));
+    let (input_size, output_size) = (x.vector_size(), g.vector_size());
+    let input_vector = comptime!(input_size as u32);
+    let output_vector = comptime!(output_size as u32);
+    let input_lanes = comptime!(TILE / input_vector);
+    let output_lanes = comptime!(TILE / output_vector);
+    let input_pitch = comptime!(build.pitch / input_vector);
+    let output_pitch = comptime!(build.pitch / output_vector);
 
-    let count = comptime!(build.voxels() * lanes);
-    for step in 0..comptime!(count.div_ceil(build.cube())) {
-        let index = step * comptime!(build.cube()) + unit;
-        if index < count {
-            let voxel = index / lanes;
-            let lane = index % lanes;
+    let count = comptime!(build.voxels() * output_lanes);
+    let steps = comptime!(count.div_ceil(build.cube()));
+    for batch in 0..comptime!(steps.div_ceil(BATCH)) {
+        let first = batch * comptime!(BATCH * build.cube()) + UNIT_POS;
+        let mut values = Array::<Vector<F, T>>::new(comptime!(batched(steps) as usize));
+        #[unroll]
+        for step in 0..comptime!(batched(steps)) {
+            let index = first + comptime!(step * build.cube());
+            let voxel = index / output_lanes;
             let row = chunk.row + voxel / CHUNK_WIDTH;
             let column = chunk.column + voxel % CHUNK_WIDTH;
-            let channel = task.first_output + lane * vector;
-            let mut value = zero;
-            if row < sizes.out_height && column < sizes.out_width && channel < sizes.outputs {
-                let at = (chunk.image * sizes.out_depth + chunk.slice) * sizes.out_height + row;
-                let at = (at * sizes.out_width + column) * sizes.outputs + channel;
-                value = Vector::<E, S>::cast_from(g[(at / vector) as usize]);
+            let channel = task.first_output + index % output_lanes * output_vector;
+            let inside = index < count
+                && row < sizes.out_height
+                && column < sizes.out_width
+                && channel < sizes.outputs;
+            let at = (chunk.image * sizes.out_depth + chunk.slice) * sizes.out_height + row;
+            let at = (at * sizes.out_width + column) * sizes.outputs + channel;
+            values[step as usize] = or_zero::<F, T>(g, at / output_vector, inside);
+        }
+        #[unroll]
+        for step in 0..comptime!(batched(steps)) {
+            let index = first + comptime!(step * build.cube());
+            if index < count {
+                let to = index / output_lanes * output_pitch + index % output_lanes;
+                gradient[to as usize] = Vector::<E, T>::cast_from(values[step as usize]);
             }
-            gradient[(voxel * pitch + lane) as usize] = value;
         }
     }
 
     let around = comptime!(build.around());
-    let count = comptime!(around[0] * around[1] * lanes);
-    for step in 0..comptime!(count.div_ceil(build.cube())) {
-        let index = step * comptime!(build.cube()) + unit;
-        if index < count {
-            let voxel = index / lanes;
-            let lane = index % lanes;
+    let count = comptime!(around[0] * around[1] * input_lanes);
+    let steps = comptime!(count.div_ceil(build.cube()));
+    for batch in 0..comptime!(steps.div_ceil(BATCH)) {
+        let first = batch * comptime!(BATCH * build.cube()) + UNIT_POS;
+        let mut values = Array::<Vector<F, S>>::new(comptime!(batched(steps) as usize));
+        #[unroll]
+        for step in 0..comptime!(batched(steps)) {
+            let index = first + comptime!(step * build.cube());
+            let voxel = index / input_lanes;
             let row = chunk.row * build.stride[0] + voxel / comptime!(around[1]);
             let column = chunk.column * build.stride[1] + voxel % comptime!(around[1]);
-            let channel = task.first_input + lane * vector;
-            let mut value = zero;
-            if row >= sizes.padding_height
+            let channel = task.first_input + index % input_lanes * input_vector;
+            let inside = index < count
+                && row >= sizes.padding_height
                 && row < sizes.height + sizes.padding_height
                 && column >= sizes.padding_width
                 && column < sizes.width + sizes.padding_width
-                && channel < sizes.inputs
-            {
-                let at = (chunk.image * sizes.depth + chunk.input_slice) * sizes.height + row
-                    - sizes.padding_height;
-                let at = (at * sizes.width + column - sizes.padding_width) * sizes.inputs + channel;
-                value = Vector::<E, S>::cast_from(x[(at / vector) as usize]);
+                && channel < sizes.inputs;
+            let at = (chunk.image * sizes.depth + chunk.input_slice) * sizes.height + row
+                - sizes.padding_height;
+            let at = (at * sizes.width + column - sizes.padding_width) * sizes.inputs + channel;
+            values[step as usize] = or_zero::<F, S>(x, at / input_vector, inside);
+        }
+        #[unroll]
+        for step in 0..comptime!(batched(steps)) {
+            let index = first + comptime!(step * build.cube());
+            if index < count {
+                let to = index / input_lanes * input_pitch + index % input_lanes;
+                near[to as usize] = Vector::<E, S>::cast_from(values[step as usize]);
             }
-            near[(voxel * pitch + lane) as usize] = value;
         }
     }
 }
@@ -224,24 +246,24 @@ fn place(
 /// The parts, on matrix units: `E` is what they multiply (f16, bf16, or tf32 for f32). A row of the kernel has a plane of
 /// units (or one in each group), which keeps the sums of its taps for the whole tile.
 #[cube(launch_unchecked)]
-pub fn weight_gradient_by_matrices<F: Float, E: Float, S: Size>(
+pub fn weight_gradient_by_matrices<F: Float, E: Float, S: Size, T: Size>(
     x: &Tensor<Vector<F, S>>,
-    g: &Tensor<Vector<F, S>>,
+    g: &Tensor<Vector<F, T>>,
     out: &mut Tensor<f32>,
     sizes: &Sizes,
     #[comptime] build: Build,
     #[define(F)] _dtype: ElemType,
     #[define(E)] _matrix_dtype: ElemType,
 ) {
-    let vector = x.vector_size();
+    let (vector, output_vector) = (x.vector_size(), g.vector_size());
     let around = comptime!(build.around());
     let pitch = comptime!(build.pitch as usize);
     let mut near = Shared::<[Vector<E, S>]>::new_aligned_slice(
         comptime!((around[0] * around[1]) as usize * pitch / vector),
         32usize,
     );
-    let mut gradient = Shared::<[Vector<E, S>]>::new_aligned_slice(
-        comptime!(build.voxels() as usize * pitch / vector),
+    let mut gradient = Shared::<[Vector<E, T>]>::new_aligned_slice(
+        comptime!(build.voxels() as usize * pitch / output_vector),
         32usize,
     );
     let square = comptime!((build.edge * build.edge) as usize);
@@ -276,7 +298,7 @@ pub fn weight_gradient_by_matrices<F: Float, E: Float, S: Size>(
         let chunk = chunk(index, task.tap, sizes, build);
         if chunk.input_slice < sizes.depth {
             sync_cube();
-            bring::<F, E, S>(x, g, &mut near, &mut gradient, &chunk, &task, sizes, build);
+            bring::<F, E, S, T>(x, g, &mut near, &mut gradient, &chunk, &task, sizes, build);
             sync_cube();
             let steps = comptime!(build.voxels() / build.depth / build.groups);
             for step in 0..steps {
@@ -286,7 +308,7 @@ pub fn weight_gradient_by_matrices<F: Float, E: Float, S: Size>(
                 let mut of_outputs = Sequence::<cmma::Matrix<E>>::new();
                 #[unroll]
                 for i in 0..tiles {
-                    let at = (voxel * build.pitch + i * build.edge) as usize / vector;
+                    let at = (voxel * build.pitch + i * build.edge) as usize / output_vector;
                     let mut matrix = unsafe {
                         cmma::Matrix::<E>::uninitialized(
                             cmma::MatrixIdent::A,
@@ -371,22 +393,23 @@ pub fn weight_gradient_by_matrices<F: Float, E: Float, S: Size>(
 /// The parts, where there are no matrix units: each unit sums `BLOCK` outputs by `BLOCK` inputs for the taps of one row of the
 /// kernel, in f32.
 #[cube(launch_unchecked)]
-pub fn weight_gradient_plainly<F: Float, S: Size>(
+pub fn weight_gradient_plainly<F: Float, S: Size, T: Size>(
     x: &Tensor<Vector<F, S>>,
-    g: &Tensor<Vector<F, S>>,
+    g: &Tensor<Vector<F, T>>,
     out: &mut Tensor<f32>,
     sizes: &Sizes,
     #[comptime] build: Build,
     #[define(F)] _dtype: ElemType,
 ) {
-    let vector = x.vector_size();
+    let (vector, output_vector) = (x.vector_size(), g.vector_size());
     let around = comptime!(build.around());
     let pitch = comptime!(build.pitch as usize);
     let mut near = Shared::<[Vector<f32, S>]>::new_slice(comptime!(
         (around[0] * around[1]) as usize * pitch / vector
     ));
-    let mut gradient =
-        Shared::<[Vector<f32, S>]>::new_slice(comptime!(build.voxels() as usize * pitch / vector));
+    let mut gradient = Shared::<[Vector<f32, T>]>::new_slice(comptime!(
+        build.voxels() as usize * pitch / output_vector
+    ));
 
     let task = task(sizes);
     let kernel_row = UNIT_POS_Y % build.kernel[0];
@@ -394,6 +417,7 @@ pub fn weight_gradient_plainly<F: Float, S: Size>(
     let first_output = UNIT_POS_X / (TILE / BLOCK) * BLOCK;
     let first_input = UNIT_POS_X % (TILE / BLOCK) * BLOCK;
     let lanes = comptime!(BLOCK as usize / vector);
+    let output_lanes = comptime!(BLOCK as usize / output_vector);
     let many = comptime!((build.kernel[1] * BLOCK) as usize * lanes);
 
     let mut sums = Array::<Vector<f32, S>>::new(many);
@@ -409,7 +433,7 @@ pub fn weight_gradient_plainly<F: Float, S: Size>(
         let chunk = chunk(index, task.tap, sizes, build);
         if chunk.input_slice < sizes.depth {
             sync_cube();
-            bring::<F, f32, S>(x, g, &mut near, &mut gradient, &chunk, &task, sizes, build);
+            bring::<F, f32, S, T>(x, g, &mut near, &mut gradient, &chunk, &task, sizes, build);
             sync_cube();
             for step in 0..comptime!(build.voxels() / build.groups) {
                 let voxel = step * build.groups + group;
@@ -417,12 +441,12 @@ pub fn weight_gradient_plainly<F: Float, S: Size>(
                 let column = voxel % CHUNK_WIDTH;
                 let mut of_outputs = Array::<f32>::new(comptime!(BLOCK as usize));
                 #[unroll]
-                for lane in 0..lanes {
+                for lane in 0..output_lanes {
                     let at = voxel * build.pitch + first_output;
-                    let values = gradient[at as usize / vector + lane];
+                    let values = gradient[at as usize / output_vector + lane];
                     #[unroll]
-                    for i in 0..vector {
-                        of_outputs[lane * vector + i] = values.extract(i);
+                    for i in 0..output_vector {
+                        of_outputs[lane * output_vector + i] = values.extract(i);
                     }
                 }
                 #[unroll]
