@@ -7,7 +7,7 @@ use arl::models::{
     Activation, CicekUNetConfig, LayerConfig, NetworkConfig, Normalization, SegmentationModel,
     StageConfig, UNetConfig, VNetConfig, estimate_memory,
 };
-use burn::module::{Module, ModuleVisitor, Param};
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
 use std::sync::Mutex;
 use training_memory::{LiveBytes, measured};
@@ -121,8 +121,21 @@ fn estimates_are_within_fifteen_percent() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// The gradients of every parameter, one after the other.
+/// The gradients of every parameter, one after the other, where no scale of a normalisation is zero.
 fn gradients(config: &NetworkConfig, device: &Device) -> Vec<f32> {
+    /// What residual blocks add begins as nothing, and so would the gradients of their convolutions.
+    struct FromZero;
+    impl ModuleMapper for FromZero {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            if D > 1 {
+                return param;
+            }
+            param.map(|tensor| {
+                let asked = tensor.is_require_grad();
+                (tensor.set_require_grad(false) + 0.125).set_require_grad(asked)
+            })
+        }
+    }
     struct Collect<'a>(&'a Gradients, Vec<f32>);
     impl ModuleVisitor for Collect<'_> {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
@@ -131,7 +144,7 @@ fn gradients(config: &NetworkConfig, device: &Device) -> Vec<f32> {
             }
         }
     }
-    let network = config.init_seeded(device, 3).unwrap();
+    let network = config.init_seeded(device, 3).unwrap().map(&mut FromZero);
     let shape = [2, config.channels().0, 16, 16, 32];
     let count = shape.iter().product::<usize>();
     let values: Vec<f32> = (0..count)
@@ -151,16 +164,48 @@ fn gradients(config: &NetworkConfig, device: &Device) -> Vec<f32> {
 #[test]
 fn checkpointing_changes_no_gradient() {
     let _alone = ALONE.lock().unwrap();
-    let unet = UNetConfig::new(1, 3, stages(&[4, 8, 16]));
-    for config in [
-        NetworkConfig::UNet(unet.clone()),
-        NetworkConfig::UNet(unet.with_residual_blocks(Some(vec![1, 2, 2]))),
-        NetworkConfig::VNet(VNetConfig::new(1, 3).with_features(2)),
-        NetworkConfig::CicekUNet(CicekUNetConfig::new(1, 3).with_features(2)),
+    let unet = |classes| UNetConfig::new(1, classes, stages(&[4, 8, 16]));
+    let residual = |classes| unet(classes).with_residual_blocks(Some(vec![1, 2, 2]));
+    // Where three gradients meet, behind a residual stage, they are added in another order.
+    for (config, tolerance) in [
+        (NetworkConfig::UNet(unet(3)), 0.0),
+        (NetworkConfig::UNet(unet(5)), 0.0),
+        (NetworkConfig::UNet(residual(3)), 1e-6),
+        (NetworkConfig::UNet(residual(5)), 1e-6),
+        (
+            NetworkConfig::VNet(VNetConfig::new(1, 3).with_features(2)),
+            0.0,
+        ),
+        (
+            NetworkConfig::VNet(VNetConfig::new(1, 5).with_features(2)),
+            0.0,
+        ),
+        (
+            NetworkConfig::CicekUNet(CicekUNetConfig::new(1, 3).with_features(2)),
+            0.0,
+        ),
+        (
+            NetworkConfig::CicekUNet(CicekUNetConfig::new(1, 5).with_features(2)),
+            0.0,
+        ),
     ] {
         let kept = gradients(&config, &Device::flex().autodiff());
         let again = gradients(&config, &Device::flex().autodiff().gradient_checkpointing());
-        assert!(kept.iter().any(|&gradient| gradient != 0.0));
-        assert_eq!(kept, again, "{config:?}");
+        // The taps of a V-Net's kernels that its coarsest features are too small for have none.
+        let some = kept.iter().filter(|&&gradient| gradient != 0.0).count();
+        assert!(
+            4 * some > kept.len(),
+            "{some} of {}: {config:?}",
+            kept.len()
+        );
+        assert_eq!(kept.len(), again.len());
+        let largest = kept.iter().fold(0.0, |a, b| f32::max(a, b.abs()));
+        let furthest = kept.iter().zip(&again).map(|(a, b)| (a - b).abs());
+        let furthest = furthest.fold(0.0, f32::max);
+        println!("{furthest:e} of {largest:e}");
+        assert!(
+            furthest <= tolerance * largest,
+            "{furthest:e} of {largest:e}: {config:?}"
+        );
     }
 }

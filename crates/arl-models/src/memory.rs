@@ -1,5 +1,6 @@
 //! What training takes of the memory, counted before it begins.
 
+use crate::checkpointing::last_is_computed_again;
 use crate::cicek_unet_config::LEVELS as CICEK_LEVELS;
 use crate::vnet_config::{LEVELS as VNET_LEVELS, VNetVariant};
 use crate::{
@@ -39,8 +40,8 @@ impl MemoryEstimate {
 
 /// Counts what a training step takes: patches of `patch` voxels `[D, H, W]`, `batch` at a time, AdamW, f32.
 ///
-/// With gradient checkpointing (`Device::gradient_checkpointing`) only what the stages of the network give is kept; the rest is
-/// computed again in the backward pass, one stage at a time.
+/// With gradient checkpointing (`Device::gradient_checkpointing`) only what the stages of the network give is kept, and the rest
+/// computed again in the backward pass, one stage at a time, in builds with the feature `flex` or one for GPUs.
 ///
 /// Held to what steps on a CPU take (`tests/memory.rs`: within 15 %). A GPU's convolutions may take workspace beside that.
 ///
@@ -116,12 +117,16 @@ struct Count {
     logits: u64,
     /// Whether stages are computed again rather than kept.
     checkpointing: bool,
-    /// Numbers of the feature maps of the stage that was counted last, if it is computed again.
-    again: u64,
+    /// Numbers of the feature maps of the stage that was counted last.
+    inner: u64,
+    /// Whether that one is computed again, rather than kept.
+    again: bool,
     /// Numbers of gradients in the last block, where the backward pass begins.
     gradients: u64,
     /// Numbers that are held where it ends, in the largest stage of the way down that is computed again.
     last: u64,
+    /// Numbers of the results of the way down.
+    skipped: u64,
 }
 
 impl Count {
@@ -133,32 +138,55 @@ impl Count {
     fn stage(&mut self, maps: Maps, channels: usize, stage: impl FnOnce(&mut Self)) {
         let before = self.kept;
         stage(self);
-        if self.checkpointing {
-            self.again = self.kept - before;
+        self.inner = self.kept - before;
+        self.again = self.checkpointing;
+        if self.again {
             self.kept = before;
             self.keep(maps, channels);
         }
     }
 
-    /// A [`stage`](Self::stage) of the way down, to whose backward pass the gradients of nearly all weights are there.
+    /// A [`stage`](Self::stage) of the way down, to whose backward pass the gradients of nearly all weights are there, and
+    /// those of the results before it.
     fn down(&mut self, maps: Maps, channels: usize, stage: impl FnOnce(&mut Self)) {
-        let before = self.kept;
+        let before = self.kept + self.skipped;
         self.stage(maps, channels, stage);
-        if self.checkpointing {
-            let here = before + self.again + GRADIENTS_OF_A_STAGE * maps.elements(channels);
+        self.skipped += maps.elements(channels);
+        if self.again {
+            let here = before + self.inner + GRADIENTS_OF_A_STAGE * maps.elements(channels);
             self.last = self.last.max(here);
+        }
+    }
+
+    /// A [`stage`](Self::stage) of the way up; from that of level 0 come logits of so many classes.
+    fn up(
+        &mut self,
+        level: usize,
+        maps: Maps,
+        [channels, classes]: [usize; 2],
+        stage: impl FnOnce(&mut Self),
+    ) {
+        if level > 0 || last_is_computed_again(channels, classes) {
+            self.stage(maps, channels, stage);
+        } else {
+            stage(self);
+            self.again = false;
         }
     }
 
     /// The most that the backward pass holds beside what is kept.
     fn backward(&self) -> u64 {
-        match self.checkpointing {
-            false => self.logits + self.gradients,
+        let Self {
+            logits,
+            inner,
+            gradients,
+            ..
+        } = *self;
+        match (self.checkpointing, self.again) {
+            (false, _) => logits + gradients,
             // First the gradient of the logits; when both are gone, what the last stage takes.
-            true => {
-                let stage = self.again + self.gradients;
-                self.logits.max(stage.saturating_sub(self.logits))
-            }
+            (true, false) => logits.max(gradients.saturating_sub(logits)),
+            (true, true) => logits.max((inner + gradients).saturating_sub(logits)),
         }
     }
 
@@ -295,7 +323,9 @@ fn unet(count: &mut Count, config: &UNetConfig, images: Maps) {
     }
     for i in (0..config.stages.len() - 1).rev() {
         let (fine, coarse) = (&config.stages[i], &config.stages[i + 1]);
-        count.stage(levels[i], fine.features, |count| {
+        let stem = config.stem_stride.iter().product::<usize>();
+        let sizes = [fine.features, config.num_classes * stem];
+        count.up(i, levels[i], sizes, |count| {
             count.convolution([coarse.features, fine.features], coarse.stride, true);
             count.keep(levels[i], 2 * fine.features);
             let mut input = 2 * fine.features;
@@ -357,7 +387,8 @@ fn vnet(count: &mut Count, config: &VNetConfig, images: Maps) {
         } else {
             4 * features
         };
-        count.stage(levels[level], 2 * features, |count| {
+        let sizes = [2 * features, config.num_classes];
+        count.up(level, levels[level], sizes, |count| {
             count.convolution([below, features], [2; 3], true);
             count.layers(levels[level], features, layers, true);
             count.keep(levels[level], 2 * features);
@@ -406,7 +437,8 @@ fn cicek_unet(count: &mut Count, config: &CicekUNetConfig, images: Maps) {
     }
     for level in (0..CICEK_LEVELS - 1).rev() {
         let (below, skip) = (4 * first(level), 2 * first(level));
-        count.stage(levels[level], skip, |count| {
+        let sizes = [skip, config.num_classes];
+        count.up(level, levels[level], sizes, |count| {
             count.convolution([below; 2], [2; 3], true);
             count.keep(levels[level], below + skip);
             count.block([below + skip, skip], [3; 3], levels[level], layers);

@@ -2,7 +2,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
 use crate::channels_last::join_channels;
-use crate::checkpointing::checkpointed;
+use crate::checkpointing::{checkpointed, last_checkpointed};
 use crate::conv_block::{ConvBlock, ConvStage};
 use crate::residual_block::ResidualStage;
 use crate::upsample::Upsample;
@@ -121,7 +121,17 @@ impl UNet {
 
         let mut logits = Vec::with_capacity(levels);
         for (level, (stage, skip)) in self.decoder.iter().zip(skips).enumerate().rev() {
-            x = checkpointed(stage, [x, skip], |stage, [x, skip]| stage.forward(x, skip));
+            let forward = |stage: &DecoderStage, [x, skip]: [Tensor<5>; 2]| stage.forward(x, skip);
+            x = match level {
+                0 => {
+                    let config = &self.config;
+                    // The logits have the resolution of the images, these features that of the stem.
+                    let classes = config.num_classes * config.stem_stride.iter().product::<usize>();
+                    let sizes = [config.stages[0].features, classes];
+                    last_checkpointed(stage, [x, skip], sizes, forward)
+                }
+                _ => checkpointed(stage, [x, skip], forward),
+            };
             if level < levels {
                 logits.push(self.heads[level].forward(x.clone()));
             }

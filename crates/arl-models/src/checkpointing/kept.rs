@@ -2,17 +2,25 @@
 
 use std::collections::VecDeque;
 
+use burn::backend::DispatchDevice;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{GradientCheckpointingStrategy, Gradients, Tensor};
 
 use super::graph::{self, Slot};
 use super::repeat;
 
-/// Whether gradients are taken through these, with checkpointing.
+/// Whether gradients are taken through these, with checkpointing, on a backend that [`graph`] knows.
 pub(super) fn asked_for(inputs: &[Tensor<5>]) -> bool {
-    inputs.iter().any(|input| {
-        input.gradient_checkpointing_strategy() == Some(GradientCheckpointingStrategy::Balanced)
-    })
+    let known = match inputs[0].device().without_autodiff().as_dispatch() {
+        #[cfg(feature = "flex")]
+        DispatchDevice::Flex(_) => true,
+        #[cfg(feature = "cubecl")]
+        DispatchDevice::Cube(_) => true,
+        _ => false,
+    };
+    let balanced = Some(GradientCheckpointingStrategy::Balanced);
+    let asked = |input: &Tensor<5>| input.gradient_checkpointing_strategy() == balanced;
+    known && inputs.iter().any(asked)
 }
 
 /// See [`super::checkpointed`].
@@ -25,7 +33,15 @@ pub(super) fn forward<M: Module + 'static, const N: usize>(
     inputs.iter().for_each(|input| sources.add(input));
     // Draws the weights too that were not drawn yet, before the stage is cloned.
     stage.visit(&mut sources);
-    let Sources { tie, mut slots } = sources;
+    let Sources {
+        tie,
+        mut slots,
+        distributed,
+    } = sources;
+    // Nothing to compute again for; and a graph of its own would announce gradients to other machines a second time.
+    if distributed || slots.iter().all(Option::is_none) {
+        return forward(stage, inputs);
+    }
 
     // Without a graph: Burn's keeps what some operations were given even where no gradients are asked for.
     let plain = stage.clone().map(&mut WithoutGraph);
@@ -33,7 +49,7 @@ pub(super) fn forward<M: Module + 'static, const N: usize>(
         repeat::first(|| forward(&plain, inputs.clone().map(|input| input.inner())));
     drop(plain);
 
-    let inputs = inputs.map(Tensor::detach);
+    let inputs = inputs.map(|input| input.set_require_grad(false));
     let stage = stage.clone().map(&mut Detached);
     graph::computed_again(output, tie, move |gradient| {
         let of_parameters = slots.split_off(N);
@@ -60,6 +76,8 @@ struct Sources {
     tie: Tensor<1>,
     /// Where their gradients will be; `None` for what has none.
     slots: Vec<Option<Slot>>,
+    /// Whether one of them is trained on several machines (Burn's distributed data parallel training).
+    distributed: bool,
 }
 
 impl Sources {
@@ -67,6 +85,7 @@ impl Sources {
         Self {
             tie: Tensor::zeros([1], &input.device()),
             slots: Vec::new(),
+            distributed: false,
         }
     }
 
@@ -75,6 +94,7 @@ impl Sources {
             self.slots.push(None);
             return;
         }
+        self.distributed |= source.is_distributed();
         let slot = Slot::default();
         self.tie = graph::tied(self.tie.clone(), source.clone(), slot.clone());
         self.slots.push(Some(slot));
@@ -99,7 +119,7 @@ struct Detached;
 
 impl ModuleMapper for Detached {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        param.map(Tensor::detach)
+        param.map(|tensor| tensor.set_require_grad(false))
     }
 }
 

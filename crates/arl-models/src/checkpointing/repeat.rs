@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 
 /// What was drawn in the order of drawing.
 pub(super) type Drawn = VecDeque<Tensor<5>>;
@@ -64,7 +64,7 @@ pub(super) fn again<T>(drawn: Drawn, stage: impl FnOnce() -> T) -> T {
 }
 
 /// What `draw` gives, or gave the first time.
-pub(crate) fn drawn(draw: impl FnOnce() -> Tensor<5>) -> Tensor<5> {
+pub(super) fn drawn(draw: impl FnOnce() -> Tensor<5>) -> Tensor<5> {
     let before = TIME.with(|now| match &mut *now.borrow_mut() {
         Time::Second(drawn) => Some(drawn.pop_front().expect("drawn the first time too")),
         Time::Only | Time::First(_) => None,
@@ -80,7 +80,7 @@ pub(crate) fn drawn(draw: impl FnOnce() -> Tensor<5>) -> Tensor<5> {
     })
 }
 
-/// Whether layers that differ between training and prediction train: where gradients are taken, or will be.
-pub(crate) fn is_training(device: &Device) -> bool {
-    device.is_autodiff() || TIME.with(|now| matches!(*now.borrow(), Time::First(_)))
+/// Whether a stage is computed for the first of two times.
+pub(super) fn is_first() -> bool {
+    TIME.with(|now| matches!(*now.borrow(), Time::First(_)))
 }

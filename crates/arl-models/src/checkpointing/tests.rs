@@ -1,12 +1,12 @@
-//! Stages that are computed again have the same gradients, bit for bit, drop the same channels, and gather statistics once.
+//! Stages that are computed again have the same gradients, drop the same channels, and gather statistics once.
 
 use burn::module::{Module, ModuleVisitor, Param};
-use burn::tensor::{Device, Gradients, Tensor, TensorData};
+use burn::tensor::{Device, FloatDType, Gradients, Tensor, TensorData};
 
-use super::kept;
+use super::{checkpointed, kept};
 use crate::conv_block::ConvStage;
 use crate::layers::Layers;
-use crate::{Activation, LayerConfig, Normalization};
+use crate::{Activation, LayerConfig, Normalization, SegmentationModel, StageConfig, UNetConfig};
 
 const SLOPE: Activation = Activation::LeakyRelu { slope: 0.1 };
 
@@ -92,6 +92,14 @@ fn gradients_are_the_same_whatever_follows_the_convolutions() {
     same_gradients(&Device::flex().autodiff().gradient_checkpointing(), 0.0);
 }
 
+#[test]
+fn gradients_of_bf16_features_are_the_same() {
+    let device = Device::flex().autodiff();
+    let stage = stage(Normalization::Instance, SLOPE, &device);
+    let x = features([2, 3, 2, 4, 6], &device).cast(FloatDType::BF16);
+    assert_eq!(run(&stage, &x, false), run(&stage, &x, true));
+}
+
 #[cfg(feature = "cubecl")]
 #[test]
 fn gradients_on_gpus_are_the_same() {
@@ -122,10 +130,45 @@ fn the_same_channels_are_dropped_again() {
     assert_eq!(y.into_data(), (x.inner() * gradient).into_data());
 }
 
+/// Without biases and normalisation a network is of first degree: its logits are those of its gradients, if these are of the
+/// same channels.
+#[test]
+fn a_whole_network_drops_the_same_channels_again() {
+    let device = Device::flex().autodiff().gradient_checkpointing();
+    let layers = LayerConfig {
+        normalization: Normalization::None,
+        activation: SLOPE,
+        dropout: 0.5,
+    };
+    let stages = [(8, [1; 3]), (8, [2; 3]), (8, [2; 3])];
+    let stages = stages.map(|(features, stride)| StageConfig::new(features, [3; 3], stride));
+    // Less classes than features, and more: the last stage is kept, and computed again.
+    for classes in [3, 9] {
+        let config = UNetConfig::new(2, classes, stages.to_vec()).with_layers(layers);
+        let network = config.init(&device);
+        let x = features([1, 2, 4, 8, 8], &device).require_grad();
+        // A forward pass that no backward pass follows is none the worse.
+        network.forward(x.clone());
+        let logits = network.forward(x.clone()).into_iter().map(Tensor::sum);
+        let sum = logits.reduce(|a, b| a + b).unwrap();
+        let gradient = x.grad(&sum.backward()).unwrap();
+        let products = x.inner() * gradient;
+        let (found, size) = (products.clone().sum(), products.abs().sum());
+        let [found, size, sum] = [found, size, sum].map(|sum| sum.into_scalar::<f32>());
+        assert!(
+            size > 0.0 && (found - sum).abs() <= 1e-5 * size,
+            "{found} instead of {sum}"
+        );
+    }
+}
+
 #[test]
 fn batch_normalisation_gathers_its_statistics_once() {
-    let device = Device::flex().autodiff();
     let gathered = |again: bool| {
+        let device = match again {
+            true => Device::flex().autodiff().gradient_checkpointing(),
+            false => Device::flex().autodiff(),
+        };
         let config = LayerConfig {
             normalization: Normalization::Batch,
             activation: SLOPE,
@@ -134,10 +177,7 @@ fn batch_normalisation_gathers_its_statistics_once() {
         let layers = Layers::new(4, &config, &device);
         for step in 0..3 {
             let x = features([2, 4, 1, 2, 3], &device) + step;
-            let y = match again {
-                true => kept::forward(&layers, [x], |layers, [x]| layers.forward(x)),
-                false => layers.forward(x),
-            };
+            let y = checkpointed(&layers, [x.require_grad()], |layers, [x]| layers.forward(x));
             y.sum().backward();
         }
         struct Collect(Vec<f32>);
@@ -183,18 +223,34 @@ fn gradients_of_what_several_stages_take_are_added() {
     let stage = stage(Normalization::Instance, SLOPE, &device);
     let of = |again: bool| {
         let x = features([1, 3, 2, 4, 6], &device).require_grad();
+        let twice = |stage: &ConvStage, [x, y]: [Tensor<5>; 2]| stage.forward(x + y);
         let both = |stage: &ConvStage, [x, skip]: [Tensor<5>; 2]| stage.forward(x) * skip;
         let once = |stage: &ConvStage, [x]: [Tensor<5>; 1]| stage.forward(x);
         let y = match again {
             true => {
                 let skip = kept::forward(&stage, [x.clone()], once);
-                kept::forward(&stage, [x.clone(), skip], both)
+                let product = kept::forward(&stage, [x.clone(), skip], both);
+                product + kept::forward(&stage, [x.clone(), x.clone()], twice)
             }
-            false => both(&stage, [x.clone(), once(&stage, [x.clone()])]),
+            false => {
+                let product = both(&stage, [x.clone(), once(&stage, [x.clone()])]);
+                product + twice(&stage, [x.clone(), x.clone()])
+            }
         };
         let gradients = y.sum().backward();
+        let mut all = of_parameters(&stage, &gradients);
         let of_x = x.grad(&gradients).unwrap().into_data();
-        (of_x, of_parameters(&stage, &gradients))
+        all.push(Some(of_x.iter::<f32>().collect()));
+        all.into_iter().flatten().flatten().collect::<Vec<f32>>()
     };
-    assert_eq!(of(false), of(true));
+    let (kept, again) = (of(false), of(true));
+    let largest = kept.iter().fold(0.0, |a, b| f32::max(a, b.abs()));
+    // Several are added in another order.
+    for (kept, again) in kept.iter().zip(&again) {
+        assert!(
+            (kept - again).abs() <= 1e-5 * largest,
+            "{again} instead of {kept}"
+        );
+    }
+    assert_eq!(kept.len(), again.len());
 }

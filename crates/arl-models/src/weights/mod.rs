@@ -97,6 +97,7 @@ impl Weights {
             let names = self.tensors.keys();
             self.repeated = names
                 .flat_map(|name| names::repeated(unet, name).map(|other| (other, name.clone())))
+                .filter(|(other, _)| !self.tensors.contains_key(other))
                 .collect();
         }
         self

@@ -131,6 +131,10 @@ fn every_name_is_what_nnunets_own_checkpoints_hold() {
             let (written, expected) = (&written.tensors[name], &checkpoint.tensors[name]);
             assert_eq!(written.as_bytes(), expected.as_bytes(), "{name}");
         }
+        // What has every name already gets none twice.
+        let again = written.clone().with_every_name(&config);
+        again.write(&file, []).unwrap();
+        assert!(Weights::read(&file).unwrap().names().eq(written.names()));
         // And what is read again is the same network.
         let other = config.try_init(&Device::flex()).unwrap();
         let loaded = written.load_into(other, &config).unwrap();
