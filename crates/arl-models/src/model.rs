@@ -3,6 +3,9 @@ use burn::tensor::Tensor;
 /// What training and prediction ask of a segmentation network, whatever its architecture.
 ///
 /// Images are `[N, C, D, H, W]`. Logits are `[N, classes, D, H, W]`, before softmax.
+///
+/// On a device with gradient checkpointing (`Device::autodiff().gradient_checkpointing()`) the networks of this crate keep the results of
+/// their stages and compute the rest again in the backward pass.
 pub trait SegmentationModel {
     /// Logits of every head, finest first: the first has the resolution of `images`, later ones are coarser
     /// and serve deep supervision. A network without deep supervision returns one tensor.
