@@ -66,6 +66,7 @@ impl Compiled {
                 rows,
                 planes,
                 channels,
+                brought: channels.min(inputs),
                 pitch: channels + gap,
                 weight_pitch: TILE + matrices.map_or(0, |matrices| matrices.weight_gap),
                 edge: matrices.map_or(0, |matrices| matrices.edge),

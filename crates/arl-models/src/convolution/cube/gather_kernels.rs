@@ -12,7 +12,7 @@
 use cubecl::cmma;
 use cubecl::prelude::*;
 
-use super::staging::{BATCH, batched, or_zero};
+use super::staging::{BATCH, batched, clear, or_zero};
 
 /// Output channels of a tile.
 pub const TILE: u32 = 32;
@@ -33,8 +33,10 @@ pub struct Build {
     pub rows: u32,
     /// Planes that share them out, where there are matrix units.
     pub planes: u32,
-    /// Input channels that are brought at once.
+    /// Input channels that are summed over at once.
     pub channels: u32,
+    /// Those that are brought; fewer if x has fewer, the others are zeros.
+    pub brought: u32,
     /// From one voxel to the next in shared memory, in channels.
     pub pitch: u32,
     /// From the weights of one input channel to those of the next in shared memory.
@@ -146,7 +148,7 @@ fn bring_voxels<F: Float, E: Float, S: Size>(
 ) {
     let size = x.vector_size();
     let vector = comptime!(size as u32);
-    let lanes = comptime!(build.channels.div_ceil(vector));
+    let lanes = comptime!(build.brought.div_ceil(vector));
     let pitch = comptime!(build.pitch / vector);
     let around = comptime!(build.around());
     let count = comptime!(around[0] * around[1] * lanes);
@@ -295,6 +297,15 @@ pub fn gather_by_matrices<F: Float, E: Float, S: Size, T: Size>(
         ));
     }
 
+    clear::<E, S>(
+        &mut near,
+        comptime!(around[0] * around[1]),
+        build.brought,
+        build.channels,
+        build.pitch,
+        comptime!(vector as u32),
+        comptime!(build.units()),
+    );
     for tap_slice in 0..sizes.kernel_depth {
         let padded = task.slice * sizes.stride_depth + tap_slice;
         if padded >= sizes.padding_depth
@@ -439,6 +450,15 @@ pub fn gather_plainly<F: Float, S: Size, T: Size>(
         sums[i] = Vector::<f32, T>::new(0.0f32);
     }
 
+    clear::<f32, S>(
+        &mut near,
+        comptime!(around[0] * around[1]),
+        build.brought,
+        build.channels,
+        build.pitch,
+        comptime!(vector as u32),
+        comptime!(build.units()),
+    );
     for tap_slice in 0..sizes.kernel_depth {
         let padded = task.slice * sizes.stride_depth + tap_slice;
         if padded >= sizes.padding_depth

@@ -21,3 +21,26 @@ pub fn or_zero<F: Float, S: Size>(
     let value = values[select(inside, at, 0u32) as usize];
     select(inside, value, Vector::<F, S>::new(F::from_int(0)))
 }
+
+/// Zeros for the channels of a tile that nothing is brought for: of its `channels` only the first `brought` are. Nothing overwrites them later.
+#[cube]
+pub fn clear<E: Float, S: Size>(
+    near: &mut Shared<[Vector<E, S>]>,
+    #[comptime] voxels: u32,
+    #[comptime] brought: u32,
+    #[comptime] channels: u32,
+    #[comptime] pitch: u32,
+    #[comptime] vector: u32,
+    #[comptime] units: u32,
+) {
+    let first = comptime!(brought.div_ceil(vector));
+    let lanes = comptime!(channels.div_ceil(vector) - first);
+    if comptime!(lanes > 0) {
+        let mut index = UNIT_POS;
+        while index < comptime!(voxels * lanes) {
+            let to = index / lanes * comptime!(pitch / vector) + first + index % lanes;
+            near[to as usize] = Vector::<E, S>::new(E::from_int(0));
+            index += units;
+        }
+    }
+}

@@ -53,6 +53,7 @@ impl Way {
                 edge: matrices.map_or(0, |matrices| matrices.edge),
                 depth,
                 pitch: TILE + matrices.map_or(8, |matrices| matrices.weight_gap),
+                brought: [geometry.outputs, geometry.inputs].map(|n| TILE.min(n as u32)),
             }
         };
         let fits = |build: &Build| {

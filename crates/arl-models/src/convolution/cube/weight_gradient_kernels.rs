@@ -11,7 +11,7 @@
 use cubecl::cmma;
 use cubecl::prelude::*;
 
-use super::staging::{BATCH, batched, or_zero};
+use super::staging::{BATCH, batched, clear, or_zero};
 
 /// Channels of a tile, of inputs and outputs each.
 pub const TILE: u32 = 32;
@@ -40,6 +40,8 @@ pub struct Build {
     pub depth: u32,
     /// From one voxel to the next in shared memory, in channels.
     pub pitch: u32,
+    /// Channels of outputs and of inputs that are brought of a tile; fewer if there are fewer, the others are zeros.
+    pub brought: [u32; 2],
 }
 
 impl Build {
@@ -51,6 +53,14 @@ impl Build {
     /// Voxels of a chunk of the gradient.
     pub const fn voxels(&self) -> u32 {
         self.rows * CHUNK_WIDTH
+    }
+
+    /// Matrices along the outputs and the inputs of a tile that hold something.
+    pub const fn matrices(&self) -> [u32; 2] {
+        [
+            self.brought[0].div_ceil(self.edge),
+            self.brought[1].div_ceil(self.edge),
+        ]
     }
 
     /// Rows and columns of the input around a chunk.
@@ -156,8 +166,8 @@ fn bring<F: Float, E: Float, S: Size, T: Size>(
     let (input_size, output_size) = (x.vector_size(), g.vector_size());
     let input_vector = comptime!(input_size as u32);
     let output_vector = comptime!(output_size as u32);
-    let input_lanes = comptime!(TILE / input_vector);
-    let output_lanes = comptime!(TILE / output_vector);
+    let output_lanes = comptime!(build.brought[0].div_ceil(output_vector));
+    let input_lanes = comptime!(build.brought[1].div_ceil(input_vector));
     let input_pitch = comptime!(build.pitch / input_vector);
     let output_pitch = comptime!(build.pitch / output_vector);
 
@@ -274,13 +284,14 @@ pub fn weight_gradient_by_matrices<F: Float, E: Float, S: Size, T: Size>(
     let plane = UNIT_POS_Y;
     let kernel_row = plane % build.kernel[0];
     let group = plane / build.kernel[0];
-    let tiles = comptime!(TILE / build.edge);
+    let output_tiles = comptime!(build.matrices()[0]);
+    let input_tiles = comptime!(build.matrices()[1]);
     let m = comptime!(build.edge as usize);
     let k = comptime!(build.depth as usize);
 
     let mut sums = Sequence::<cmma::Matrix<f32>>::new();
     #[unroll]
-    for _ in 0..comptime!(build.kernel[1] * tiles * tiles) {
+    for _ in 0..comptime!(build.kernel[1] * output_tiles * input_tiles) {
         sums.push(cmma::Matrix::<f32>::from_value(
             cmma::MatrixIdent::Accumulator,
             m,
@@ -291,6 +302,24 @@ pub fn weight_gradient_by_matrices<F: Float, E: Float, S: Size, T: Size>(
         ));
     }
 
+    clear::<E, S>(
+        &mut near,
+        comptime!(around[0] * around[1]),
+        comptime!(build.brought[1]),
+        TILE,
+        build.pitch,
+        comptime!(vector as u32),
+        comptime!(build.cube()),
+    );
+    clear::<E, T>(
+        &mut gradient,
+        comptime!(build.voxels()),
+        comptime!(build.brought[0]),
+        TILE,
+        build.pitch,
+        comptime!(output_vector as u32),
+        comptime!(build.cube()),
+    );
     let total = chunks(sizes, build);
     let per_split = total.div_ceil(sizes.splits);
     let end = min((task.split + 1) * per_split, total);
@@ -307,7 +336,7 @@ pub fn weight_gradient_by_matrices<F: Float, E: Float, S: Size, T: Size>(
                 let column = voxel % CHUNK_WIDTH;
                 let mut of_outputs = Sequence::<cmma::Matrix<E>>::new();
                 #[unroll]
-                for i in 0..tiles {
+                for i in 0..output_tiles {
                     let at = (voxel * build.pitch + i * build.edge) as usize / output_vector;
                     let mut matrix = unsafe {
                         cmma::Matrix::<E>::uninitialized(
@@ -327,7 +356,7 @@ pub fn weight_gradient_by_matrices<F: Float, E: Float, S: Size, T: Size>(
                         + column * build.stride[1]
                         + tap;
                     #[unroll]
-                    for j in 0..tiles {
+                    for j in 0..input_tiles {
                         let at = (first * build.pitch + j * build.edge) as usize / vector;
                         let mut matrix = unsafe {
                             cmma::Matrix::<E>::uninitialized(
@@ -344,9 +373,10 @@ pub fn weight_gradient_by_matrices<F: Float, E: Float, S: Size, T: Size>(
                             comptime!(build.stride[1] * build.pitch).runtime(),
                         );
                         #[unroll]
-                        for i in 0..tiles {
-                            let sum =
-                                sums.index(comptime!(((tap * tiles + j) * tiles + i) as usize));
+                        for i in 0..output_tiles {
+                            let sum = sums.index(comptime!(
+                                ((tap * input_tiles + j) * output_tiles + i) as usize
+                            ));
                             cmma::execute(
                                 of_outputs.index(comptime!(i as usize)),
                                 &matrix,
@@ -364,14 +394,16 @@ pub fn weight_gradient_by_matrices<F: Float, E: Float, S: Size, T: Size>(
     #[unroll]
     for tap in 0..build.kernel[1] {
         #[unroll]
-        for j in 0..tiles {
+        for j in 0..input_tiles {
             #[unroll]
-            for i in 0..tiles {
+            for i in 0..output_tiles {
                 let start = plane as usize * square;
                 sync_cube();
                 cmma::store(
                     &mut finished[start..start + square],
-                    sums.index(comptime!(((tap * tiles + j) * tiles + i) as usize)),
+                    sums.index(comptime!(
+                        ((tap * input_tiles + j) * output_tiles + i) as usize
+                    )),
                     build.edge,
                     cmma::MatrixLayout::RowMajor,
                 );
@@ -426,6 +458,24 @@ pub fn weight_gradient_plainly<F: Float, S: Size, T: Size>(
         sums[i] = Vector::<f32, S>::new(0.0f32);
     }
 
+    clear::<f32, S>(
+        &mut near,
+        comptime!(around[0] * around[1]),
+        comptime!(build.brought[1]),
+        TILE,
+        build.pitch,
+        comptime!(vector as u32),
+        comptime!(build.cube()),
+    );
+    clear::<f32, T>(
+        &mut gradient,
+        comptime!(build.voxels()),
+        comptime!(build.brought[0]),
+        TILE,
+        build.pitch,
+        comptime!(output_vector as u32),
+        comptime!(build.cube()),
+    );
     let total = chunks(sizes, build);
     let per_split = total.div_ceil(sizes.splits);
     let end = min((task.split + 1) * per_split, total);
