@@ -108,9 +108,9 @@ fn gradients_of_bf16_features_are_the_same() {
 fn gradients_on_gpus_are_the_same() {
     for (name, device) in crate::gpu_for_tests::gpus() {
         println!("{name}");
-        // Burn's sums for the slopes of a PReLU are grouped as its tuning likes.
-        same_gradients(&device.clone().autodiff(), 1e-6);
-        same_gradients(&device.clone().autodiff().gradient_checkpointing(), 1e-6);
+        // Burn groups its sums (of slopes, of biases) as its tuning likes, and their terms are larger than they are.
+        same_gradients(&device.clone().autodiff(), 1e-5);
+        same_gradients(&device.clone().autodiff().gradient_checkpointing(), 1e-5);
     }
 }
 
@@ -141,12 +141,13 @@ fn a_whole_network_drops_the_same_channels_again() {
     let layers = LayerConfig {
         normalization: Normalization::None,
         activation: SLOPE,
-        dropout: 0.5,
+        // Rare enough, and of enough channels, that not all are ever dropped.
+        dropout: 0.2,
     };
-    let stages = [(8, [1; 3]), (8, [2; 3]), (8, [2; 3])];
+    let stages = [(16, [1; 3]), (16, [2; 3]), (16, [2; 3])];
     let stages = stages.map(|(features, stride)| StageConfig::new(features, [3; 3], stride));
-    // Less classes than features, and more: the last stage is kept, and computed again.
-    for classes in [3, 9] {
+    // Fewer classes than features, and more: the last stage is kept, and computed again.
+    for classes in [3, 17] {
         let config = UNetConfig::new(2, classes, stages.to_vec()).with_layers(layers);
         let network = config.init(&device);
         let x = features([1, 2, 4, 8, 8], &device).require_grad();
