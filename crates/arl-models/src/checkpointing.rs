@@ -32,24 +32,25 @@ pub(crate) fn checkpointed<M: Module + 'static, const N: usize>(
     forward(stage, inputs)
 }
 
-/// [`checkpointed`], for the stage that the logits come from. Its features are needed again as soon as the loss has its
-/// gradient: with no more numbers in the logits than in them, keeping them takes no more than computing them again would then.
-/// `classes` are the logits for each voxel of the stage.
-pub(crate) fn last_checkpointed<M: Module + 'static, const N: usize>(
+/// [`checkpointed`], for a stage of the way up. `sizes` are as in [`is_computed_again`].
+pub(crate) fn checkpointed_up<M: Module + 'static, const N: usize>(
+    level: usize,
+    sizes: [usize; 2],
     stage: &M,
     inputs: [Tensor<5>; N],
-    [channels, classes]: [usize; 2],
     forward: fn(&M, [Tensor<5>; N]) -> Tensor<5>,
 ) -> Tensor<5> {
-    match last_is_computed_again(channels, classes) {
+    match is_computed_again(level, sizes) {
         true => checkpointed(stage, inputs, forward),
         false => forward(stage, inputs),
     }
 }
 
-/// Whether [`last_checkpointed`] computes a stage again whose result has so many channels.
-pub(crate) fn last_is_computed_again(channels: usize, classes: usize) -> bool {
-    classes > channels
+/// Whether checkpointing computes a stage of the way up again, whose result has so many channels. The finest, level 0, is needed as
+/// soon as the loss has its gradient: with no more logits for each of its voxels than channels, keeping it takes no more than
+/// computing it again would then.
+pub(crate) fn is_computed_again(level: usize, [channels, logits]: [usize; 2]) -> bool {
+    level > 0 || logits > channels
 }
 
 /// What `draw` gives; in a stage that is computed again, what it gave the first time.

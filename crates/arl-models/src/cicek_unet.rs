@@ -2,7 +2,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
 use crate::channels_last::join_channels;
-use crate::checkpointing::{checkpointed, last_checkpointed};
+use crate::checkpointing::{checkpointed, checkpointed_up};
 use crate::cicek_unet_config::{LEVELS, Padding};
 use crate::conv_block::ConvBlock;
 use crate::initialization::he_relu;
@@ -85,15 +85,11 @@ impl SegmentationModel for CicekUNet {
             skips.push(x.clone());
         }
         skips.pop();
+        let sizes = [2 * self.config.features, self.config.num_classes];
         for (level, (step, skip)) in self.up.iter().zip(skips).enumerate().rev() {
-            let forward = |step: &UpStep, [x, skip]: [Tensor<5>; 2]| step.forward(x, skip);
-            x = match level {
-                0 => {
-                    let sizes = [2 * self.config.features, self.config.num_classes];
-                    last_checkpointed(step, [x, skip], sizes, forward)
-                }
-                _ => checkpointed(step, [x, skip], forward),
-            };
+            x = checkpointed_up(level, sizes, step, [x, skip], |step, [x, skip]| {
+                step.forward(x, skip)
+            });
         }
         self.head.forward(x)
     }

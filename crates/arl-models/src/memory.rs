@@ -1,6 +1,6 @@
 //! What training takes of the memory, counted before it begins.
 
-use crate::checkpointing::last_is_computed_again;
+use crate::checkpointing::is_computed_again;
 use crate::cicek_unet_config::LEVELS as CICEK_LEVELS;
 use crate::vnet_config::{LEVELS as VNET_LEVELS, VNetVariant};
 use crate::{
@@ -158,16 +158,10 @@ impl Count {
         }
     }
 
-    /// A [`stage`](Self::stage) of the way up; from that of level 0 come logits of so many classes.
-    fn up(
-        &mut self,
-        level: usize,
-        maps: Maps,
-        [channels, classes]: [usize; 2],
-        stage: impl FnOnce(&mut Self),
-    ) {
-        if level > 0 || last_is_computed_again(channels, classes) {
-            self.stage(maps, channels, stage);
+    /// A [`stage`](Self::stage) of the way up, with its channels and the logits of each of its voxels if it is the finest.
+    fn up(&mut self, level: usize, maps: Maps, sizes: [usize; 2], stage: impl FnOnce(&mut Self)) {
+        if is_computed_again(level, sizes) {
+            self.stage(maps, sizes[0], stage);
         } else {
             stage(self);
             self.again = false;

@@ -2,7 +2,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
 use crate::channels_last::join_channels;
-use crate::checkpointing::{checkpointed, last_checkpointed};
+use crate::checkpointing::{checkpointed, checkpointed_up};
 use crate::conv_block::{ConvBlock, ConvStage};
 use crate::residual_block::ResidualStage;
 use crate::upsample::Upsample;
@@ -119,19 +119,15 @@ impl UNet {
         // The deepest features are where the way up starts, nothing skips to there.
         skips.pop();
 
+        // The logits have the resolution of the images, the finest features that of the stem.
+        let logits_of_a_voxel =
+            self.config.num_classes * self.config.stem_stride.iter().product::<usize>();
         let mut logits = Vec::with_capacity(levels);
         for (level, (stage, skip)) in self.decoder.iter().zip(skips).enumerate().rev() {
-            let forward = |stage: &DecoderStage, [x, skip]: [Tensor<5>; 2]| stage.forward(x, skip);
-            x = match level {
-                0 => {
-                    let config = &self.config;
-                    // The logits have the resolution of the images, these features that of the stem.
-                    let classes = config.num_classes * config.stem_stride.iter().product::<usize>();
-                    let sizes = [config.stages[0].features, classes];
-                    last_checkpointed(stage, [x, skip], sizes, forward)
-                }
-                _ => checkpointed(stage, [x, skip], forward),
-            };
+            let sizes = [self.config.stages[level].features, logits_of_a_voxel];
+            x = checkpointed_up(level, sizes, stage, [x, skip], |stage, [x, skip]| {
+                stage.forward(x, skip)
+            });
             if level < levels {
                 logits.push(self.heads[level].forward(x.clone()));
             }

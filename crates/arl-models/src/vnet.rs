@@ -2,7 +2,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
 use crate::channels_last::join_channels;
-use crate::checkpointing::{checkpointed, last_checkpointed};
+use crate::checkpointing::{checkpointed, checkpointed_up};
 use crate::conv_block::ConvBlock;
 use crate::initialization::he_relu;
 use crate::layers::{ActivationLayer, Layers};
@@ -116,15 +116,11 @@ impl SegmentationModel for VNet {
             skips.push(x.clone());
         }
         skips.pop();
+        let sizes = [2 * self.config.features, self.config.num_classes];
         for (level, (stage, skip)) in self.up.iter().zip(skips).enumerate().rev() {
-            let forward = |stage: &UpStage, [x, skip]: [Tensor<5>; 2]| stage.forward(x, skip);
-            x = match level {
-                0 => {
-                    let sizes = [2 * self.config.features, self.config.num_classes];
-                    last_checkpointed(stage, [x, skip], sizes, forward)
-                }
-                _ => checkpointed(stage, [x, skip], forward),
-            };
+            x = checkpointed_up(level, sizes, stage, [x, skip], |stage, [x, skip]| {
+                stage.forward(x, skip)
+            });
         }
         self.head.forward(x)
     }

@@ -254,7 +254,7 @@ pub struct TrainArguments {
     #[arg(long, value_name = "NUMBERS")]
     pub precision: Option<Precision>,
     /// Compute the features of each stage again in the backward pass instead of keeping them: less memory, the more so the larger
-    /// the patch, for about a quarter more time, and the same result
+    /// the patch, for about a quarter more time, and the same result but for rounding
     #[arg(long)]
     pub gradient_checkpointing: bool,
     /// What the data should not decide.

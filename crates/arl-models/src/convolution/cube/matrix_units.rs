@@ -28,8 +28,8 @@ pub(super) struct Matrices {
     /// Bytes of an element.
     pub bytes: u32,
     /// What is between the end of a voxel's channels in shared memory and the next voxel, and likewise for rows of weights and
-    /// gradients. Rows then begin in banks of their own, and where CUDA's loads want them to: at multiples of 32 bytes for f16
-    /// and of 16 for the others.
+    /// gradients. Rows begin where CUDA's loads want them to, at multiples of 32 bytes for f16 and of 16 for the others; where that
+    /// is 16, rows that are read together lie in banks of their own.
     pub gap: u32,
     pub weight_gap: u32,
 }

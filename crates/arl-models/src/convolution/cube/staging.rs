@@ -22,7 +22,8 @@ pub fn or_zero<F: Float, S: Size>(
     select(inside, value, Vector::<F, S>::new(F::from_int(0)))
 }
 
-/// Zeros for the channels of a tile that nothing is brought for: of its `channels` only the first `brought` are. Nothing overwrites them later.
+/// Zeros for the channels of a tile that nothing is brought for: of its `channels` only the first `brought` are. Nothing
+/// overwrites them later.
 #[cube]
 pub fn clear<E: Float, S: Size>(
     near: &mut Shared<[Vector<E, S>]>,
