@@ -7,7 +7,8 @@ writes the folder `nnunet`: `checkpoint_final.pth` after two iterations of train
 the trainer leaves it, but for the optimiser's state and the logs), `plans.json`, `dataset.json`, `image_0000.nii.gz` and
 `image_0001.nii.gz`, `labels.nii.gz` (predicted with half-overlapping Gaussian windows and no mirroring, the logits weighed and summed in 32 bits),
 `mirrored.nii.gz` (with mirroring) and `half.nii.gz` (without, in 16 bits as nnU-Net does). Called with `residual` as a second
-word, the network has a residual encoder.
+word, the network has a residual encoder. With `transposed`, the slices of the volumes are thick along x, so that nnU-Net puts that axis
+first, and are read by its NibabelIOWithReorient, which turns them to RAS.
 
     python nnunet_checkpoint.py nnunet resampled
 
@@ -28,7 +29,8 @@ import numpy as np
 
 OUT = pathlib.Path(sys.argv[1])
 RESIDUAL = "residual" in sys.argv[2:]
-SPACING = (0.9, 1.1, 2.5)
+TRANSPOSED = "transposed" in sys.argv[2:]
+SPACING = (2.5, 1.1, 0.9) if TRANSPOSED else (0.9, 1.1, 2.5)
 RESAMPLED = {"fine": ((0.7, 0.8, 1.9), (41, 47, 20)), "thick": ((0.8, 1.3, 4.2), (35, 29, 9))}
 NAME = "Dataset001_Drawn"
 
@@ -36,7 +38,7 @@ NAME = "Dataset001_Drawn"
 def draw(case, shape=None):
     """Two channels and labels of a drawn body, `[i, j, k]`."""
     random = np.random.default_rng(case)
-    shape = shape or (30 + case, 34, 15)
+    shape = shape or ((15, 34, 30 + case) if TRANSPOSED else (30 + case, 34, 15))
     i, j, k = np.meshgrid(*[np.linspace(-1, 1, n) for n in shape], indexing="ij")
     body = (i / 0.8) ** 2 + (j / 0.7) ** 2 < 1
     first = (i - 0.2 - case / 50) ** 2 + j**2 + k**2 / 2 < 0.08
@@ -105,6 +107,8 @@ def main():
         save(mr, raw / "imagesTr" / f"drawn_{case}_0001.nii.gz")
         save(labels, raw / "labelsTr" / f"drawn_{case}.nii.gz")
     description = {"channel_names": {"0": "CT", "1": "MRI"}, "labels": {"background": 0, "first": 1, "second": 2}, "numTraining": 4, "file_ending": ".nii.gz"}
+    if TRANSPOSED:
+        description["overwrite_image_reader_writer"] = "NibabelIOWithReorient"
     (raw / "dataset.json").write_text(json.dumps(description))
 
     import torch

@@ -281,7 +281,6 @@ fn the_first_unet_with_and_without_padding() {
 fn layers_of_every_kind_give_every_network_finite_logits_and_gradients() {
     let device = Device::flex().autodiff();
     let images = Tensor::random([2, 2, 16, 16, 32], Distribution::Default, &device);
-    let unet = config(&[(4, [3; 3], [1; 3]), (8, [3; 3], [2; 3])]);
     let (vnet, cicek) = (VNetConfig::new(2, 3), CicekUNetConfig::new(2, 3));
     for normalization in ["none", "instance", "batch", "group:2"] {
         let activations = ["relu", "leaky-relu:0.2", "prelu"];
@@ -291,6 +290,12 @@ fn layers_of_every_kind_give_every_network_finite_logits_and_gradients() {
                 activation: activation.parse().unwrap(),
                 dropout,
             };
+            // More channels with dropout: with all of a layer's dropped, logits may be nothing but their biases, which are 0.
+            let features = if dropout > 0.0 { 8 } else { 2 };
+            let unet = config(&[
+                (2 * features, [3; 3], [1; 3]),
+                (4 * features, [3; 3], [2; 3]),
+            ]);
             for config in [
                 NetworkConfig::UNet(unet.clone().with_layers(layers)),
                 NetworkConfig::UNet(
@@ -298,8 +303,8 @@ fn layers_of_every_kind_give_every_network_finite_logits_and_gradients() {
                         .with_residual_blocks(Some(vec![1, 2]))
                         .with_layers(layers),
                 ),
-                NetworkConfig::VNet(vnet.clone().with_features(2).with_layers(layers)),
-                NetworkConfig::CicekUNet(cicek.clone().with_features(2).with_layers(layers)),
+                NetworkConfig::VNet(vnet.clone().with_features(features).with_layers(layers)),
+                NetworkConfig::CicekUNet(cicek.clone().with_features(features).with_layers(layers)),
             ] {
                 config.check_patch([16, 16, 32]).unwrap();
                 let network = config.try_init(&device).unwrap();
@@ -309,7 +314,7 @@ fn layers_of_every_kind_give_every_network_finite_logits_and_gradients() {
                 let value: f32 = loss.clone().into_scalar();
                 assert!(value.is_finite() && value > 0.0, "{value} for {config:?}");
                 if dropout > 0.0 {
-                    // With all of a layer's two channels dropped, each normalisation behind it divides by the root of its epsilon,
+                    // With all of a layer's channels of an image dropped, each normalisation behind it divides by the root of its epsilon,
                     // and the gradients of many such in a row are too large to square.
                     continue;
                 }

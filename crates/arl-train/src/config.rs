@@ -134,6 +134,10 @@ pub struct TrainConfig {
     /// The checkpoint that the network came from, if it was trained elsewhere; what says how it is trained means nothing then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub imported_from: Option<PathBuf>,
+    /// The order into which nnU-Net puts the axes `[D, H, W]` of an image for an imported network, if it is another one. Here
+    /// its weights are turned instead, and back when they are exported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transpose_forward: Option<[usize; 3]>,
     /// The dataset directory.
     pub dataset: PathBuf,
     /// Label values that are read as others: the pairs that were found, if `auto` was asked for.
@@ -202,6 +206,8 @@ struct PartialConfig {
     _version: Option<String>,
     #[serde(rename = "imported_from")]
     _imported_from: Option<PathBuf>,
+    #[serde(rename = "transpose_forward")]
+    _transpose_forward: Option<[usize; 3]>,
     dataset: Option<PathBuf>,
     remap_labels: Option<LabelRemap>,
     ignore_geometry: Option<bool>,
@@ -289,6 +295,7 @@ impl TrainConfig {
         let config = Self {
             version: env!("CARGO_PKG_VERSION").into(),
             imported_from: None,
+            transpose_forward: None,
             dataset: arguments.dataset.clone(),
             remap_labels: reading.remap_labels,
             ignore_geometry: reading.ignore_geometry,
@@ -350,10 +357,16 @@ impl TrainConfig {
     }
 
     /// The configuration of a run whose network was trained elsewhere.
-    pub fn imported(plan: &Plan, from: &Path, layers: LayerChoices) -> anyhow::Result<Self> {
+    pub fn imported(
+        plan: &Plan,
+        from: &Path,
+        layers: LayerChoices,
+        transpose_forward: [usize; 3],
+    ) -> anyhow::Result<Self> {
         Ok(Self {
             version: env!("CARGO_PKG_VERSION").into(),
             imported_from: Some(std::path::absolute(from).context(from.display().to_string())?),
+            transpose_forward: Some(transpose_forward).filter(|order| *order != [0, 1, 2]),
             dataset: PathBuf::from(&plan.dataset),
             remap_labels: None,
             ignore_geometry: false,

@@ -20,7 +20,9 @@ use crate::layers::LayerChoices;
 #[derive(Deserialize)]
 struct Plans {
     dataset_name: String,
+    /// The image's axis that each axis of the network is.
     transpose_forward: Vec<usize>,
+    image_reader_writer: Option<String>,
     configurations: BTreeMap<String, Map<String, Value>>,
     #[serde(default)]
     foreground_intensity_properties_per_channel: BTreeMap<String, Intensities>,
@@ -87,7 +89,16 @@ struct NetworkArguments {
     nonlin_first: bool,
 }
 
-/// The plan and the layers of a configuration of nnU-Net, of which patches may be mirrored along these axes.
+/// What nnU-Net stores of a trained network, in our words.
+#[derive(Debug)]
+pub struct Translation {
+    pub plan: Plan,
+    pub layers: LayerChoices,
+    /// The order that nnU-Net puts the axes into, in which its weights have theirs. The plan's are those of the image.
+    pub transpose_forward: [usize; 3],
+}
+
+/// The translation of a configuration of nnU-Net, whose patches may be mirrored along these of its axes.
 ///
 /// # Errors
 /// When a file can't be read, or asks for what is not done here; what that is, in a sentence.
@@ -96,7 +107,7 @@ pub fn translate(
     dataset_file: &Path,
     configuration: &str,
     mirror_axes: Vec<usize>,
-) -> anyhow::Result<(Plan, LayerChoices)> {
+) -> anyhow::Result<Translation> {
     let plans: Plans = read_json(plans_file)?;
     let found = inherited(&plans.configurations, configuration, plans_file)?;
     translated(&plans, found, dataset_file, configuration, mirror_axes)
@@ -142,12 +153,9 @@ fn translated(
     dataset_file: &Path,
     name: &str,
     mirror_axes: Vec<usize>,
-) -> anyhow::Result<(Plan, LayerChoices)> {
-    ensure!(
-        plans.transpose_forward == [0, 1, 2],
-        "the axes are put into the order {:?} before anything else; only networks that leave it can be imported",
-        plans.transpose_forward
-    );
+) -> anyhow::Result<Translation> {
+    let order = axis_order(&plans.transpose_forward)?;
+    let orientation = orientation(plans.image_reader_writer.as_deref())?;
     ensure!(
         found.previous_stage.as_ref().is_none_or(Value::is_null),
         "the network refines the labels of another one (a cascade), which is not done here; import 3d_fullres or 3d_lowres"
@@ -188,6 +196,12 @@ fn translated(
         "use_mask_for_norm is {:?}; here all standardised channels have a mask, or none",
         found.use_mask_for_norm
     );
+    ensure!(
+        mirror_axes.iter().all(|&axis| axis < 3),
+        "the checkpoint's inference_allowed_mirroring_axes are {mirror_axes:?}; a volume has the axes 0, 1 and 2"
+    );
+    let mut mirror_axes: Vec<usize> = mirror_axes.into_iter().map(|axis| order[axis]).collect();
+    mirror_axes.sort_unstable();
     let batch_size = found.batch_size;
     let network = network(found)?;
     let arguments = network.arch_kwargs;
@@ -241,32 +255,67 @@ fn translated(
         classes: described.classes,
         regions: described.regions,
         ignore_label: described.ignore_label,
-        target_spacing,
-        median_shape,
+        target_spacing: of_image(order, target_spacing),
+        median_shape: of_image(order, median_shape),
         normalization,
         use_mask_for_norm,
-        patch_size,
+        patch_size: of_image(order, patch_size),
         batch_size,
         architecture,
         stem_stride: [1; 3],
         stages: (0..stages)
             .map(|stage| StagePlan {
                 features: arguments.features_per_stage[stage],
-                kernel: arguments.kernel_sizes[stage],
-                stride: arguments.strides[stage],
+                kernel: of_image(order, arguments.kernel_sizes[stage]),
+                stride: of_image(order, arguments.strides[stage]),
                 blocks: blocks[stage],
             })
             .collect(),
         decoder_convolutions,
         mirror_axes,
-        // nnU-Net takes images as they lie in their files.
-        orientation: None,
+        orientation,
         foreground_fraction: 0.33,
         low_resolution: None,
         reasons: vec![format!("Imported from nnU-Net's configuration {name}.")],
     };
     plan.validate().map_err(anyhow::Error::msg)?;
-    Ok((plan, layers))
+    Ok(Translation {
+        plan,
+        layers,
+        transpose_forward: order,
+    })
+}
+
+/// The order that nnU-Net puts the axes of an image into, for which it says `transpose_forward`.
+fn axis_order(transpose_forward: &[usize]) -> anyhow::Result<[usize; 3]> {
+    let mut sorted = transpose_forward.to_vec();
+    sorted.sort_unstable();
+    ensure!(
+        sorted == [0, 1, 2],
+        "transpose_forward is {transpose_forward:?}, which is no order of three axes"
+    );
+    Ok(std::array::from_fn(|axis| transpose_forward[axis]))
+}
+
+/// What nnU-Net has for each of its axes, for those of the image.
+fn of_image<T: Copy>(order: [usize; 3], of_network: [T; 3]) -> [T; 3] {
+    let mut of_image = of_network;
+    for (axis, value) in order.into_iter().zip(of_network) {
+        of_image[axis] = value;
+    }
+    of_image
+}
+
+/// How nnU-Net turns images when it reads them.
+fn orientation(reader: Option<&str>) -> anyhow::Result<Option<String>> {
+    match reader {
+        // As they lie in their files.
+        None | Some("SimpleITKIO" | "NibabelIO") => Ok(None),
+        Some("SimpleITKIOWithReorient" | "NibabelIOWithReorient") => Ok(Some("RAS".into())),
+        Some(other) => bail!(
+            "images are read by {other}; SimpleITKIO and NibabelIO are known, also WithReorient"
+        ),
+    }
 }
 
 /// Whether images are prepared and logits brought back in nnU-Net's own way, which is the only one that is known here.

@@ -13,7 +13,7 @@ use burn_cubecl::ops::permute_nchw_to_nhwc;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::calculate_cube_count_elemwise;
 use cubecl::prelude::{CubeCount, CubeDim};
-use rows::MERGED_LANES;
+use rows::{MERGED_LANES, SlicesLaunch};
 pub(crate) use sums::channel_sums;
 
 /// Cubes along one axis of a launch, which the graphics interfaces limit.
@@ -31,21 +31,33 @@ const MOST_SLICES: usize = 1024;
 pub(crate) struct Cut {
     pub images: usize,
     pub channels: usize,
-    pub voxels: usize,
+    voxels: usize,
     /// Channels that are read at once.
     pub vector: usize,
+    /// Slices of an image, none of which is empty.
+    pub slices: usize,
+    /// Voxels of each slice but the last.
+    per_slice: usize,
 }
 
 impl Cut {
     /// Of features `[N, D, H, W, C]`.
     pub fn of(x: &CubeTensor) -> Self {
         let shape = x.shape();
-        let channels = shape[4];
+        let (channels, voxels) = (shape[4], shape[1] * shape[2] * shape[3]);
+        let vector = vector(channels);
+        let slices = (voxels * channels / vector)
+            .div_ceil(UNITS as usize * VECTORS_PER_UNIT)
+            .min(MOST_SLICES)
+            .min(voxels);
+        let per_slice = voxels.div_ceil(slices);
         Self {
             images: shape[0],
             channels,
-            voxels: shape[1] * shape[2] * shape[3],
-            vector: vector(channels),
+            voxels,
+            vector,
+            slices: voxels.div_ceil(per_slice),
+            per_slice,
         }
     }
 
@@ -53,18 +65,20 @@ impl Cut {
         self.channels / self.vector
     }
 
-    fn slices(self) -> usize {
-        let vectors = self.voxels * self.lanes();
-        vectors
-            .div_ceil(UNITS as usize * VECTORS_PER_UNIT)
-            .min(MOST_SLICES)
-            .min(self.voxels)
+    /// Vectors of all channels of all voxels.
+    pub fn vectors(self) -> usize {
+        self.images * self.voxels * self.lanes()
     }
 
-    /// Voxels of each slice but the last, and the slices, none of which is empty.
-    pub fn per_slice(self) -> (usize, usize) {
-        let per_slice = self.voxels.div_ceil(self.slices());
-        (per_slice, self.voxels.div_ceil(per_slice))
+    /// For a kernel.
+    pub fn launch(self) -> SlicesLaunch {
+        SlicesLaunch::new(
+            self.images as u32,
+            self.voxels as u32,
+            self.lanes() as u32,
+            self.slices as u32,
+            self.per_slice as u32,
+        )
     }
 }
 

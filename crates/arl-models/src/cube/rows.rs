@@ -5,6 +5,32 @@
 
 use cubecl::prelude::*;
 
+/// How features `[N, voxels, C]` are cut: the voxels of each image into slices, none of which is empty.
+#[derive(CubeType, CubeLaunch, Clone, Copy)]
+pub struct Slices {
+    pub images: u32,
+    pub voxels: u32,
+    pub lanes: u32,
+    /// Slices of an image.
+    pub per_image: u32,
+    /// Voxels of each slice but the last.
+    pub length: u32,
+}
+
+#[cube]
+impl Slices {
+    /// Voxels of the slice of this number in its image.
+    pub fn voxels_of(&self, slice: u32) -> u32 {
+        let first = slice * self.length;
+        min(first + self.length, self.voxels) - first
+    }
+
+    /// The first voxel, among those of all images, of the slice of this number among those of all images.
+    pub fn first_of(&self, slice: u32) -> u32 {
+        slice / self.per_image * self.voxels + slice % self.per_image * self.length
+    }
+}
+
 /// The work of one unit among those of a cube: some have the same lane, and share its rows (voxels or slices).
 #[derive(CubeType)]
 pub(crate) struct Share {
@@ -98,21 +124,17 @@ pub fn add_runs<S: Size>(
 pub fn slice_sums<F: Float, S: Size>(
     x: &Tensor<Vector<F, S>>,
     out: &mut Tensor<Vector<f32, S>>,
-    images: u32,
-    voxels: u32,
-    lanes: u32,
-    slices: u32,
-    per_slice: u32,
+    slices: Slices,
     #[comptime] units: u32,
     #[define(F)] _dtype: ElemType,
 ) {
     let cube = CUBE_POS as u32;
     let mut shared = Shared::<[Vector<f32, S>]>::new_slice(comptime!(units as usize));
-    if cube < images * slices {
+    if cube < slices.images * slices.per_image {
+        let lanes = slices.lanes;
         let share = share(lanes, units, units);
-        let first = cube % slices * per_slice;
-        let count = min(first + per_slice, voxels) - first;
-        let first = cube / slices * voxels + first;
+        let first = slices.first_of(cube);
+        let count = slices.voxels_of(cube % slices.per_image);
         for chunk in 0..lanes.div_ceil(share.width) {
             let lane = chunk * share.width + share.lane;
             let mut sum = Vector::<f32, S>::new(0.0f32);

@@ -12,20 +12,15 @@ use super::{Cut, UNITS, channels_last, cubes, empty, merging};
 pub(crate) fn channel_sums(x: CubeTensor) -> CubeTensor {
     let x = channels_last(x);
     let (cut, client) = (Cut::of(&x), x.client.clone());
-    let (per_slice, slices) = cut.per_slice();
-    let parts = empty(&x, [cut.images, slices, cut.channels], DType::F32);
+    let parts = empty(&x, [cut.images, cut.slices, cut.channels], DType::F32);
     slice_sums::launch(
         &client,
-        cubes(cut.images * slices),
+        cubes(cut.images * cut.slices),
         CubeDim::new_1d(UNITS),
         cut.vector,
         x.clone().into_tensor_arg(),
         parts.clone().into_tensor_arg(),
-        cut.images as u32,
-        cut.voxels as u32,
-        cut.lanes() as u32,
-        slices as u32,
-        per_slice as u32,
+        cut.launch(),
         UNITS,
         dtype_to_storage_type(x.dtype()),
     );
@@ -39,7 +34,7 @@ pub(crate) fn channel_sums(x: CubeTensor) -> CubeTensor {
         sums.clone().into_tensor_arg(),
         0,
         1,
-        (cut.images * slices) as u32,
+        (cut.images * cut.slices) as u32,
         cut.lanes() as u32,
         UNITS,
     );

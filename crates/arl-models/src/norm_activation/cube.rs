@@ -32,20 +32,15 @@ impl PlaneOps for CubeBackend {
     fn plane_moments(x: FloatTensor<Self>, epsilon: f32) -> FloatTensor<Self> {
         let x = channels_last(x);
         let (cut, client) = (Cut::of(&x), x.client.clone());
-        let (per_slice, slices) = cut.per_slice();
-        let parts = empty(&x, [2, cut.images, slices, cut.channels], DType::F32);
+        let parts = empty(&x, [2, cut.images, cut.slices, cut.channels], DType::F32);
         slice_moments::launch(
             &client,
-            cubes(cut.images * slices),
+            cubes(cut.images * cut.slices),
             CubeDim::new_1d(UNITS),
             cut.vector,
             x.clone().into_tensor_arg(),
             parts.clone().into_tensor_arg(),
-            cut.images as u32,
-            cut.voxels as u32,
-            cut.lanes() as u32,
-            slices as u32,
-            per_slice as u32,
+            cut.launch(),
             UNITS,
             element(&x),
         );
@@ -57,11 +52,7 @@ impl PlaneOps for CubeBackend {
             cut.vector,
             parts.into_tensor_arg(),
             moments.clone().into_tensor_arg(),
-            cut.images as u32,
-            cut.voxels as u32,
-            cut.lanes() as u32,
-            slices as u32,
-            per_slice as u32,
+            cut.launch(),
             epsilon,
             UNITS,
         );
@@ -79,7 +70,7 @@ impl PlaneOps for CubeBackend {
         let (gamma, beta) = (into_contiguous(gamma), into_contiguous(beta));
         let (cut, client) = (Cut::of(&x), x.client.clone());
         let out = like(&x);
-        let (count, dim) = one_unit_each(&x, cut.images * cut.voxels * cut.lanes());
+        let (count, dim) = one_unit_each(&x, cut.vectors());
         let dtype = element(&x);
         normalize::launch(
             &client,
@@ -91,9 +82,7 @@ impl PlaneOps for CubeBackend {
             gamma.into_tensor_arg(),
             beta.into_tensor_arg(),
             out.clone().into_tensor_arg(),
-            cut.images as u32,
-            cut.voxels as u32,
-            cut.lanes() as u32,
+            cut.launch(),
             slope,
             dtype,
         );
@@ -111,11 +100,10 @@ impl PlaneOps for CubeBackend {
         let (x, gradient) = (channels_last(x), channels_last(gradient));
         let (gamma, beta) = (into_contiguous(gamma), into_contiguous(beta));
         let (cut, client) = (Cut::of(&x), x.client.clone());
-        let (per_slice, slices) = cut.per_slice();
-        let parts = empty(&x, [2, cut.images, slices, cut.channels], DType::F32);
+        let parts = empty(&x, [2, cut.images, cut.slices, cut.channels], DType::F32);
         slice_gradients::launch(
             &client,
-            cubes(cut.images * slices),
+            cubes(cut.images * cut.slices),
             CubeDim::new_1d(UNITS),
             cut.vector,
             x.clone().into_tensor_arg(),
@@ -124,11 +112,7 @@ impl PlaneOps for CubeBackend {
             beta.into_tensor_arg(),
             gradient.into_tensor_arg(),
             parts.clone().into_tensor_arg(),
-            cut.images as u32,
-            cut.voxels as u32,
-            cut.lanes() as u32,
-            slices as u32,
-            per_slice as u32,
+            cut.launch(),
             slope,
             UNITS,
             element(&x),
@@ -143,7 +127,7 @@ impl PlaneOps for CubeBackend {
             sums.clone().into_tensor_arg(),
             0,
             2 * cut.images as u32,
-            slices as u32,
+            cut.slices as u32,
             cut.lanes() as u32,
             UNITS,
         );
@@ -163,7 +147,7 @@ impl PlaneOps for CubeBackend {
         let (gamma, beta) = (into_contiguous(gamma), into_contiguous(beta));
         let (cut, client) = (Cut::of(&x), x.client.clone());
         let out = like(&x);
-        let (count, dim) = one_unit_each(&x, cut.images * cut.voxels * cut.lanes());
+        let (count, dim) = one_unit_each(&x, cut.vectors());
         let dtype = element(&x);
         input_gradient::launch(
             &client,
@@ -177,9 +161,7 @@ impl PlaneOps for CubeBackend {
             gradient.into_tensor_arg(),
             sums.into_tensor_arg(),
             out.clone().into_tensor_arg(),
-            cut.images as u32,
-            cut.voxels as u32,
-            cut.lanes() as u32,
+            cut.launch(),
             slope,
             dtype,
         );

@@ -6,75 +6,77 @@
 
 use cubecl::prelude::*;
 
-use crate::cube::rows::{MERGED_LANES, Share, add_rows, rows_of, share};
+use crate::cube::rows::{MERGED_LANES, Share, Slices, add_rows, rows_of, share};
 
 /// Voxels of a unit that are taken together: their loads wait for one another no more.
 const BLOCK: u32 = 8;
 
-/// A mean and a sum of squared deviations.
-#[derive(CubeType, Clone, Copy)]
+/// The mean of values that come a few at a time, and the sum of their squared deviations from it.
+#[derive(CubeType)]
 struct Moments<S: Size> {
-    count: f32,
-    mean: Vector<f32, S>,
-    squares: Vector<f32, S>,
+    count: RuntimeCell<f32>,
+    mean: RuntimeCell<Vector<f32, S>>,
+    squares: RuntimeCell<Vector<f32, S>>,
 }
 
-/// Those of both together (Chan, Golub and LeVeque, 1979); `there` holds something.
 #[cube]
-fn together<S: Size>(here: Moments<S>, there: Moments<S>) -> Moments<S> {
-    let count = here.count + there.count;
-    let part = there.count / count;
-    let apart = there.mean - here.mean;
-    Moments::<S> {
-        count,
-        mean: here.mean + apart * Vector::new(part),
-        squares: here.squares + there.squares + apart * apart * Vector::new(here.count * part),
-    }
-}
-
-/// Joins the moments of the units of a lane, for the unit of its first row, which has some. All units have to come here.
-#[cube]
-fn join_rows<S: Size>(
-    mine: Moments<S>,
-    share: &Share,
-    means: &mut Shared<[Vector<f32, S>]>,
-    squares: &mut Shared<[Vector<f32, S>]>,
-    counts: &mut Shared<[f32]>,
-) -> Moments<S> {
-    sync_cube();
-    means[UNIT_POS_X as usize] = mine.mean;
-    squares[UNIT_POS_X as usize] = mine.squares;
-    counts[UNIT_POS_X as usize] = mine.count;
-    sync_cube();
-    let mut count = mine.count;
-    let mut mean = mine.mean;
-    let mut square = mine.squares;
-    if share.row == 0 {
-        for row in 1..share.rows {
-            let at = (row * share.width + share.lane) as usize;
-            if counts[at] > 0.0 {
-                let all = together::<S>(
-                    Moments::<S> {
-                        count,
-                        mean,
-                        squares: square,
-                    },
-                    Moments::<S> {
-                        count: counts[at],
-                        mean: means[at],
-                        squares: squares[at],
-                    },
-                );
-                count = all.count;
-                mean = all.mean;
-                square = all.squares;
-            }
+impl<S: Size> Moments<S> {
+    /// Of nothing.
+    fn new() -> Moments<S> {
+        Moments::<S> {
+            count: RuntimeCell::new(0.0f32),
+            mean: RuntimeCell::new(Vector::new(0.0f32)),
+            squares: RuntimeCell::new(Vector::new(0.0f32)),
         }
     }
-    Moments::<S> {
-        count,
-        mean,
-        squares: square,
+
+    /// Joins those of others, of which there are some (Chan, Golub and LeVeque, 1979).
+    fn join(&self, count: f32, mean: Vector<f32, S>, squares: Vector<f32, S>) {
+        let all = self.count.read() + count;
+        let part = count / all;
+        let apart = mean - self.mean.read();
+        let between = apart * apart * Vector::new(self.count.read() * part);
+        self.count.store(all);
+        self.mean
+            .store(self.mean.read() + apart * Vector::new(part));
+        self.squares.store(self.squares.read() + squares + between);
+    }
+}
+
+/// What the units of a cube tell each other of their moments.
+#[derive(CubeType)]
+struct Told<S: Size> {
+    counts: Shared<[f32]>,
+    means: Shared<[Vector<f32, S>]>,
+    squares: Shared<[Vector<f32, S>]>,
+}
+
+#[cube]
+impl<S: Size> Told<S> {
+    fn new(#[comptime] units: u32) -> Told<S> {
+        Told::<S> {
+            counts: Shared::<[f32]>::new_slice(comptime!(units as usize)),
+            means: Shared::<[Vector<f32, S>]>::new_slice(comptime!(units as usize)),
+            squares: Shared::<[Vector<f32, S>]>::new_slice(comptime!(units as usize)),
+        }
+    }
+
+    /// Joins the moments of the units of a lane in the unit of its first row, which has some. All units have to come here.
+    fn join_rows(&mut self, mine: &Moments<S>, share: &Share) {
+        // Nobody overwrites what others still read.
+        sync_cube();
+        self.counts[UNIT_POS_X as usize] = mine.count.read();
+        self.means[UNIT_POS_X as usize] = mine.mean.read();
+        self.squares[UNIT_POS_X as usize] = mine.squares.read();
+        sync_cube();
+        if share.row == 0 {
+            for row in 1..share.rows {
+                let at = (row * share.width + share.lane) as usize;
+                if self.counts[at] > 0.0 {
+                    mine.join(self.counts[at], self.means[at], self.squares[at]);
+                }
+            }
+        }
     }
 }
 
@@ -83,28 +85,20 @@ fn join_rows<S: Size>(
 pub fn slice_moments<F: Float, S: Size>(
     x: &Tensor<Vector<F, S>>,
     out: &mut Tensor<Vector<f32, S>>,
-    images: u32,
-    voxels: u32,
-    lanes: u32,
-    slices: u32,
-    per_slice: u32,
+    slices: Slices,
     #[comptime] units: u32,
     #[define(F)] _dtype: ElemType,
 ) {
     let cube = CUBE_POS as u32;
-    let mut means = Shared::<[Vector<f32, S>]>::new_slice(comptime!(units as usize));
-    let mut squares = Shared::<[Vector<f32, S>]>::new_slice(comptime!(units as usize));
-    let mut counts = Shared::<[f32]>::new_slice(comptime!(units as usize));
-    if cube < images * slices {
+    let mut told = Told::<S>::new(units);
+    if cube < slices.images * slices.per_image {
+        let lanes = slices.lanes;
         let share = share(lanes, units, units);
-        let first = cube % slices * per_slice;
-        let count = min(first + per_slice, voxels) - first;
-        let first = cube / slices * voxels + first;
+        let first = slices.first_of(cube);
+        let count = slices.voxels_of(cube % slices.per_image);
         for chunk in 0..lanes.div_ceil(share.width) {
             let lane = chunk * share.width + share.lane;
-            let mut seen = 0.0f32;
-            let mut mean = Vector::<f32, S>::new(0.0f32);
-            let mut square = Vector::<f32, S>::new(0.0f32);
+            let moments = Moments::<S>::new();
             if lane < lanes {
                 let rows = rows_of(share.row, share.rows, count);
                 let start = (first + share.row) * lanes + lane;
@@ -120,61 +114,25 @@ pub fn slice_moments<F: Float, S: Size>(
                         values[i as usize] = value;
                         sum += value;
                     }
-                    let middle = sum * Vector::new(1.0 / comptime!(BLOCK as f32));
-                    let mut apart = Vector::<f32, S>::new(0.0f32);
+                    let mean = sum * Vector::new(1.0 / comptime!(BLOCK as f32));
+                    let mut squares = Vector::<f32, S>::new(0.0f32);
                     #[unroll]
                     for i in 0..BLOCK {
-                        let deviation = values[i as usize] - middle;
-                        apart += deviation * deviation;
+                        let deviation = values[i as usize] - mean;
+                        squares += deviation * deviation;
                     }
-                    let all = together::<S>(
-                        Moments::<S> {
-                            count: seen,
-                            mean,
-                            squares: square,
-                        },
-                        Moments::<S> {
-                            count: comptime!(BLOCK as f32).runtime(),
-                            mean: middle,
-                            squares: apart,
-                        },
-                    );
-                    seen = all.count;
-                    mean = all.mean;
-                    square = all.squares;
+                    moments.join(comptime!(BLOCK as f32).runtime(), mean, squares);
                 }
                 for row in blocks * BLOCK..rows {
-                    let all = together::<S>(
-                        Moments::<S> {
-                            count: seen,
-                            mean,
-                            squares: square,
-                        },
-                        Moments::<S> {
-                            count: 1.0f32.runtime(),
-                            mean: Vector::<f32, S>::cast_from(x[(start + row * step) as usize]),
-                            squares: Vector::<f32, S>::new(0.0f32),
-                        },
-                    );
-                    seen = all.count;
-                    mean = all.mean;
-                    square = all.squares;
+                    let value = Vector::<f32, S>::cast_from(x[(start + row * step) as usize]);
+                    moments.join(1.0f32.runtime(), value, Vector::<f32, S>::new(0.0f32));
                 }
             }
-            let all = join_rows::<S>(
-                Moments::<S> {
-                    count: seen,
-                    mean,
-                    squares: square,
-                },
-                &share,
-                &mut means,
-                &mut squares,
-                &mut counts,
-            );
+            told.join_rows(&moments, &share);
             if share.row == 0 && lane < lanes {
-                out[(cube * lanes + lane) as usize] = all.mean;
-                out[((images * slices + cube) * lanes + lane) as usize] = all.squares;
+                out[(cube * lanes + lane) as usize] = moments.mean.read();
+                let squares = (slices.images * slices.per_image + cube) * lanes + lane;
+                out[squares as usize] = moments.squares.read();
             }
         }
     }
@@ -185,65 +143,38 @@ pub fn slice_moments<F: Float, S: Size>(
 pub fn merge_moments<S: Size>(
     parts: &Tensor<Vector<f32, S>>,
     out: &mut Tensor<Vector<f32, S>>,
-    images: u32,
-    voxels: u32,
-    lanes: u32,
-    slices: u32,
-    per_slice: u32,
+    slices: Slices,
     epsilon: f32,
     #[comptime] units: u32,
 ) {
-    let mut means = Shared::<[Vector<f32, S>]>::new_slice(comptime!(units as usize));
-    let mut squares = Shared::<[Vector<f32, S>]>::new_slice(comptime!(units as usize));
-    let mut counts = Shared::<[f32]>::new_slice(comptime!(units as usize));
+    let mut told = Told::<S>::new(units);
     let cube = CUBE_POS as u32;
+    let lanes = slices.lanes;
     let share = share(lanes, units, MERGED_LANES);
     let chunks = lanes.div_ceil(share.width);
-    if cube < images * chunks {
+    if cube < slices.images * chunks {
         let image = cube / chunks;
         let lane = cube % chunks * share.width + share.lane;
-        let mut count = 0.0f32;
-        let mut mean = Vector::<f32, S>::new(0.0f32);
-        let mut square = Vector::<f32, S>::new(0.0f32);
+        let moments = Moments::<S>::new();
         if lane < lanes {
-            for row in 0..rows_of(share.row, share.rows, slices) {
+            for row in 0..rows_of(share.row, share.rows, slices.per_image) {
                 let slice = share.row + row * share.rows;
-                let first = slice * per_slice;
-                let part = (image * slices + slice) * lanes + lane;
-                let all = together::<S>(
-                    Moments::<S> {
-                        count,
-                        mean,
-                        squares: square,
-                    },
-                    Moments::<S> {
-                        count: f32::cast_from(min(first + per_slice, voxels) - first),
-                        mean: parts[part as usize],
-                        squares: parts[(images * slices * lanes + part) as usize],
-                    },
+                let part = (image * slices.per_image + slice) * lanes + lane;
+                moments.join(
+                    f32::cast_from(slices.voxels_of(slice)),
+                    parts[part as usize],
+                    parts[(slices.images * slices.per_image * lanes + part) as usize],
                 );
-                count = all.count;
-                mean = all.mean;
-                square = all.squares;
             }
         }
-        let all = join_rows::<S>(
-            Moments::<S> {
-                count,
-                mean,
-                squares: square,
-            },
-            &share,
-            &mut means,
-            &mut squares,
-            &mut counts,
-        );
+        told.join_rows(&moments, &share);
         if share.row == 0 && lane < lanes {
             let plane = image * lanes + lane;
-            let variance = all.squares / Vector::new(all.count);
+            let variance = moments.squares.read() / Vector::new(moments.count.read());
             let one = Vector::<f32, S>::new(1.0f32);
-            out[plane as usize] = all.mean;
-            out[(images * lanes + plane) as usize] = one / (variance + Vector::new(epsilon)).sqrt();
+            out[plane as usize] = moments.mean.read();
+            let scale = one / (variance + Vector::new(epsilon)).sqrt();
+            out[(slices.images * lanes + plane) as usize] = scale;
         }
     }
 }
@@ -267,18 +198,17 @@ pub fn normalize<F: Float, S: Size>(
     gamma: &Tensor<Vector<f32, S>>,
     beta: &Tensor<Vector<f32, S>>,
     out: &mut Tensor<Vector<F, S>>,
-    images: u32,
-    voxels: u32,
-    lanes: u32,
+    slices: Slices,
     slope: f32,
     #[define(F)] _dtype: ElemType,
 ) {
     let at = ABSOLUTE_POS as u32;
-    if at < images * voxels * lanes {
+    let lanes = slices.lanes;
+    if at < slices.images * slices.voxels * lanes {
         let lane = at % lanes;
-        let plane = at / (voxels * lanes) * lanes + lane;
+        let plane = at / (slices.voxels * lanes) * lanes + lane;
         let mean = moments[plane as usize];
-        let scale = moments[(images * lanes + plane) as usize];
+        let scale = moments[(slices.images * lanes + plane) as usize];
         let deviation = Vector::<f32, S>::cast_from(x[ABSOLUTE_POS]) - mean;
         let y = deviation * scale * gamma[lane as usize] + beta[lane as usize];
         let y = kinked::<S>(y, y, y * Vector::new(slope));
@@ -295,23 +225,19 @@ pub fn slice_gradients<F: Float, S: Size>(
     beta: &Tensor<Vector<f32, S>>,
     gradient: &Tensor<Vector<F, S>>,
     out: &mut Tensor<Vector<f32, S>>,
-    images: u32,
-    voxels: u32,
-    lanes: u32,
-    slices: u32,
-    per_slice: u32,
+    slices: Slices,
     slope: f32,
     #[comptime] units: u32,
     #[define(F)] _dtype: ElemType,
 ) {
     let cube = CUBE_POS as u32;
     let mut shared = Shared::<[Vector<f32, S>]>::new_slice(comptime!(units as usize));
-    if cube < images * slices {
+    if cube < slices.images * slices.per_image {
+        let lanes = slices.lanes;
         let share = share(lanes, units, units);
-        let image = cube / slices;
-        let first = cube % slices * per_slice;
-        let count = min(first + per_slice, voxels) - first;
-        let first = image * voxels + first;
+        let image = cube / slices.per_image;
+        let first = slices.first_of(cube);
+        let count = slices.voxels_of(cube % slices.per_image);
         for chunk in 0..lanes.div_ceil(share.width) {
             let lane = chunk * share.width + share.lane;
             let mut sum = Vector::<f32, S>::new(0.0f32);
@@ -319,7 +245,7 @@ pub fn slice_gradients<F: Float, S: Size>(
             if lane < lanes {
                 let plane = image * lanes + lane;
                 let mean = moments[plane as usize];
-                let scale = moments[(images * lanes + plane) as usize];
+                let scale = moments[(slices.images * lanes + plane) as usize];
                 let (gamma, beta) = (gamma[lane as usize], beta[lane as usize]);
                 let start = (first + share.row) * lanes + lane;
                 let step = share.rows * lanes;
@@ -337,7 +263,8 @@ pub fn slice_gradients<F: Float, S: Size>(
             let product = add_rows::<S>(product, &share, &mut shared);
             if share.row == 0 && lane < lanes {
                 out[(cube * lanes + lane) as usize] = sum;
-                out[((images * slices + cube) * lanes + lane) as usize] = product;
+                let product_at = (slices.images * slices.per_image + cube) * lanes + lane;
+                out[product_at as usize] = product;
             }
         }
     }
@@ -353,17 +280,16 @@ pub fn input_gradient<F: Float, S: Size>(
     gradient: &Tensor<Vector<F, S>>,
     sums: &Tensor<Vector<f32, S>>,
     out: &mut Tensor<Vector<F, S>>,
-    images: u32,
-    voxels: u32,
-    lanes: u32,
+    slices: Slices,
     slope: f32,
     #[define(F)] _dtype: ElemType,
 ) {
     let at = ABSOLUTE_POS as u32;
-    if at < images * voxels * lanes {
+    let lanes = slices.lanes;
+    if at < slices.images * slices.voxels * lanes {
         let lane = at % lanes;
-        let plane = at / (voxels * lanes) * lanes + lane;
-        let planes = images * lanes;
+        let plane = at / (slices.voxels * lanes) * lanes + lane;
+        let planes = slices.images * lanes;
         let gamma = gamma[lane as usize];
         let mean = moments[plane as usize];
         let scale = moments[(planes + plane) as usize];
@@ -371,7 +297,7 @@ pub fn input_gradient<F: Float, S: Size>(
         let y = normal * gamma + beta[lane as usize];
         let g = Vector::<f32, S>::cast_from(gradient[ABSOLUTE_POS]);
         let g = kinked::<S>(y, g, g * Vector::new(slope));
-        let part = Vector::<f32, S>::new(1.0 / f32::cast_from(voxels));
+        let part = Vector::<f32, S>::new(1.0 / f32::cast_from(slices.voxels));
         let sum = sums[plane as usize] * part;
         let product = sums[(planes + plane) as usize] * part;
         let of_x = gamma * scale * (g - sum - normal * product);

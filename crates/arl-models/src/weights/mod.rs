@@ -103,6 +103,22 @@ impl Weights {
         self
     }
 
+    /// The weights for images whose axes `[D, H, W]` are in another order: axis `i` of a kernel is its axis `order[i]` now. A
+    /// network with these weights gives for such an image what the other one gives for the image as it was.
+    ///
+    /// # Panics
+    /// When `order` does not have 0, 1 and 2, once each.
+    pub fn with_axes(mut self, order: [usize; 3]) -> Self {
+        if order != [0, 1, 2] {
+            for data in self.tensors.values_mut() {
+                if data.shape().len() == 5 {
+                    *data = turned(data, order);
+                }
+            }
+        }
+        self
+    }
+
     /// Reads a file of PyTorch (`.pth`, `.pt`) or safetensors, which its content tells apart. In a checkpoint of nnU-Net the
     /// weights are under `network_weights`, in others under `state_dict` or at the top.
     ///
@@ -286,6 +302,32 @@ fn is_repeated(name: &str, tensors: &BTreeMap<&str, &TensorData>) -> bool {
         Some(norm) => tensors.contains_key(format!("{norm}running_mean").as_str()),
         None => false,
     }
+}
+
+/// A tensor `[outer, inner, d, h, w]` with its last three axes in another order.
+fn turned(data: &TensorData, order: [usize; 3]) -> TensorData {
+    let shape = data.shape();
+    let (outer, inner) = (shape[0], shape[1]);
+    let size = [shape[2], shape[3], shape[4]];
+    let strides = [size[1] * size[2], size[2], 1];
+    let ([d, h, w], [of_d, of_h, of_w]) = (
+        order.map(|axis| size[axis]),
+        order.map(|axis| strides[axis]),
+    );
+    let (bytes, element) = (data.as_bytes(), data.dtype().size());
+    let mut out = Vec::with_capacity(bytes.len());
+    for kernel in 0..outer * inner {
+        let first = kernel * d * h * w;
+        for i in 0..d {
+            for j in 0..h {
+                for k in 0..w {
+                    let at = (first + i * of_d + j * of_h + k * of_w) * element;
+                    out.extend_from_slice(&bytes[at..at + element]);
+                }
+            }
+        }
+    }
+    TensorData::from_bytes_vec(out, [outer, inner, d, h, w], data.dtype())
 }
 
 /// The first two axes swapped, for weights of 1×1×1 convolutions.

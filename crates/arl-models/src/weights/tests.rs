@@ -5,7 +5,8 @@ use burn::tensor::{Device, Tensor};
 
 use super::*;
 use crate::{
-    Activation, CicekUNetConfig, LayerConfig, Normalization, StageConfig, UNetConfig, VNetConfig,
+    Activation, CicekUNetConfig, LayerConfig, Normalization, SegmentationModel, StageConfig,
+    UNetConfig, VNetConfig,
 };
 
 fn stages() -> Vec<StageConfig> {
@@ -295,4 +296,48 @@ fn foreign_and_damaged_files_are_one_line() {
         .unwrap_err()
         .to_string();
     assert!(line.contains("nothing"), "{line}");
+}
+
+#[test]
+fn a_network_with_other_axes_gives_the_same_for_an_image_with_other_axes() {
+    let device = Device::flex();
+    let order = [2, 0, 1];
+    let turn = |tensor: Tensor<5>| tensor.permute([0, 1, 4, 2, 3]);
+    for config in networks() {
+        let network = config.init_seeded(&device, 3).unwrap();
+        let mut turned = config.clone();
+        if let NetworkConfig::UNet(unet) = &mut turned {
+            unet.stem_stride = order.map(|axis| unet.stem_stride[axis]);
+            for stage in &mut unet.stages {
+                stage.kernel = order.map(|axis| stage.kernel[axis]);
+                stage.stride = order.map(|axis| stage.stride[axis]);
+            }
+        }
+        let weights = Weights::of(&network, &config).with_axes(order);
+        let other = weights
+            .load_into(turned.try_init(&device).unwrap(), &turned)
+            .unwrap();
+        let channels = match config {
+            NetworkConfig::UNet(_) => 2,
+            _ => 1,
+        };
+        let voxels = channels * 16 * 32 * 48;
+        let image = Tensor::<1, burn::tensor::Int>::arange(0..voxels, &device).float();
+        let image = (image * 0.37).sin().reshape([1, channels, 16, 32, 48]);
+        let expected = turn(network.predict(image.clone()));
+        let found = other.predict(turn(image));
+        let largest = expected.clone().abs().max().into_scalar::<f32>();
+        let apart = (found - expected).abs().max().into_scalar::<f32>();
+        assert!(apart < 1e-5 * largest, "{apart} of {largest}");
+    }
+}
+
+#[test]
+fn axes_turned_there_and_back_are_the_same_bits() {
+    for config in networks() {
+        let network = config.init_seeded(&Device::flex(), 3).unwrap();
+        let weights = Weights::of(&network, &config);
+        let same = weights.clone().with_axes([2, 0, 1]).with_axes([1, 2, 0]);
+        assert_eq!(same.tensors, weights.tensors);
+    }
 }

@@ -27,11 +27,15 @@ pub fn run(arguments: &ExportArguments) -> anyhow::Result<ExitCode> {
         true => weights.with_every_name(&described),
         false => weights,
     };
+    // As nnU-Net had them.
+    let order = config.transpose_forward.unwrap_or([0, 1, 2]);
+    let weights = weights.with_axes(order);
     let notes = [
         ("format".to_owned(), "pt".to_owned()),
         ("arl".to_owned(), config.version.clone()),
         ("network".to_owned(), serde_json::to_string(&described)?),
         ("plan".to_owned(), serde_json::to_string(&plan)?),
+        ("transpose_forward".to_owned(), format!("{order:?}")),
     ];
     files::replace(out, ".safetensors", |temporary| {
         weights

@@ -32,11 +32,16 @@ pub fn run(arguments: &ImportArguments) -> anyhow::Result<ExitCode> {
     let (trained, mirror_axes) = what_nnunet_says(checkpoint)?;
     let configuration = arguments.configuration.clone().or(trained);
     let configuration = configuration.unwrap_or_else(|| "3d_fullres".into());
-    let (plan, layers) = nnunet::translate(&plans, &dataset, &configuration, mirror_axes)?;
-    let config = TrainConfig::imported(&plan, checkpoint, layers)?;
+    let nnunet::Translation {
+        plan,
+        layers,
+        transpose_forward,
+    } = nnunet::translate(&plans, &dataset, &configuration, mirror_axes)?;
+    let config = TrainConfig::imported(&plan, checkpoint, layers, transpose_forward)?;
     let network_config = network_config(&plan, &config)?;
     let device = device::for_files()?;
     let network = weights
+        .with_axes(inverse(transpose_forward))
         .load_into(network_config.try_init(&device)?, &network_config)
         .with_context(|| format!("{} does not fit {}", checkpoint.display(), plans.display()))?;
     let parameters = network.num_params();
@@ -59,6 +64,15 @@ pub fn run(arguments: &ImportArguments) -> anyhow::Result<ExitCode> {
         arguments.out.display()
     );
     Ok(ExitCode::SUCCESS)
+}
+
+/// The order that undoes another.
+fn inverse(order: [usize; 3]) -> [usize; 3] {
+    let mut inverse = order;
+    for (place, axis) in order.into_iter().enumerate() {
+        inverse[axis] = place;
+    }
+    inverse
 }
 
 /// A file that nnU-Net puts into the folder above that of a fold; else one beside the checkpoint.

@@ -12,9 +12,13 @@ fn reference(name: &str) -> PathBuf {
 }
 
 /// The translation of the reference's plans after a change of its configuration.
-fn changed(change: impl Fn(&mut Value)) -> anyhow::Result<(Plan, LayerChoices)> {
+fn changed(change: impl Fn(&mut Value)) -> anyhow::Result<Translation> {
+    of_changed_plans(|plans| change(&mut plans["configurations"]["3d_fullres"]))
+}
+
+fn of_changed_plans(change: impl Fn(&mut Value)) -> anyhow::Result<Translation> {
     let mut plans: Value = read_json(&reference("plans.json")).unwrap();
-    change(&mut plans["configurations"]["3d_fullres"]);
+    change(&mut plans);
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("plans.json");
     std::fs::write(&file, plans.to_string()).unwrap();
@@ -23,7 +27,12 @@ fn changed(change: impl Fn(&mut Value)) -> anyhow::Result<(Plan, LayerChoices)> 
 
 #[test]
 fn nnunets_own_plans_are_translated() {
-    let (plan, layers) = changed(|_| ()).unwrap();
+    let Translation {
+        plan,
+        layers,
+        transpose_forward,
+    } = changed(|_| ()).unwrap();
+    assert_eq!((transpose_forward, plan.orientation), ([0, 1, 2], None));
     assert_eq!(plan.patch_size, [8, 16, 16]);
     assert_eq!(plan.mirror_axes, [0, 2]);
     let features: Vec<usize> = plan.stages.iter().map(|stage| stage.features).collect();
@@ -41,8 +50,8 @@ fn nnunets_own_plans_are_translated() {
 
 #[test]
 fn plans_from_before_the_architecture_was_written_down_are_the_same_network() {
-    let (expected, _) = changed(|_| ()).unwrap();
-    let (plan, _) = changed(|full| {
+    let expected = changed(|_| ()).unwrap().plan;
+    let found = changed(|full| {
         let network = full["architecture"]["arch_kwargs"].take();
         let fields = full.as_object_mut().unwrap();
         fields.remove("architecture");
@@ -59,6 +68,7 @@ fn plans_from_before_the_architecture_was_written_down_are_the_same_network() {
         }
     })
     .unwrap();
+    let plan = found.plan;
     let features: Vec<usize> = plan.stages.iter().map(|stage| stage.features).collect();
     assert_eq!(features, [4, 6, 6]);
     for (found, expected) in plan.stages.iter().zip(&expected.stages) {
@@ -67,6 +77,40 @@ fn plans_from_before_the_architecture_was_written_down_are_the_same_network() {
             (expected.kernel, expected.stride, expected.blocks)
         );
     }
+}
+
+#[test]
+fn a_plan_has_the_axes_of_the_image() {
+    let Translation {
+        plan,
+        transpose_forward,
+        ..
+    } = of_changed_plans(|plans| plans["transpose_forward"] = json!([2, 0, 1])).unwrap();
+    assert_eq!(transpose_forward, [2, 0, 1]);
+    // nnU-Net's first axis is the last of the image.
+    assert_eq!(plan.patch_size, [16, 16, 8]);
+    assert_eq!(plan.stages[0].kernel, [3, 3, 1]);
+    assert_eq!(plan.stages[1].stride, [2, 2, 1]);
+    let straight = changed(|_| ()).unwrap().plan;
+    let [first, second, third] = straight.target_spacing;
+    assert_eq!(plan.target_spacing, [second, third, first]);
+    let [first, second, third] = straight.median_shape;
+    assert_eq!(plan.median_shape, [second, third, first]);
+    assert_eq!(plan.mirror_axes, [1, 2]);
+}
+
+#[test]
+fn images_are_turned_as_nnunets_reader_turns_them() {
+    let read_by = |reader: &str| {
+        of_changed_plans(|plans| plans["image_reader_writer"] = reader.into())
+            .map(|found| found.plan.orientation)
+    };
+    assert_eq!(read_by("NibabelIO").unwrap(), None);
+    for reader in ["NibabelIOWithReorient", "SimpleITKIOWithReorient"] {
+        assert_eq!(read_by(reader).unwrap().as_deref(), Some("RAS"));
+    }
+    let error = format!("{:#}", read_by("Tiff3DIO").unwrap_err());
+    assert!(error.contains("Tiff3DIO"), "{error}");
 }
 
 /// What a configuration is made to ask for.

@@ -12,7 +12,8 @@
 use cubecl::cmma;
 use cubecl::prelude::*;
 
-use super::staging::{BATCH, batched, clear, or_zero};
+use super::matrices::{factor, sums};
+use super::staging::{BATCH, Corner, Room, Slice, batched, bring, clear, or_zero};
 
 /// Output channels of a tile.
 pub const TILE: u32 = 32;
@@ -58,20 +59,22 @@ impl Build {
         }
     }
 
-    /// Rows and columns of the input around a tile.
-    pub const fn around(&self) -> [u32; 2] {
-        [
-            (self.rows - 1) * self.stride[0] + self.kernel[0],
-            (TILE_WIDTH - 1) * self.stride[1] + self.kernel[1],
-        ]
+    /// Of the voxels of the input around a tile.
+    pub const fn room(&self) -> Room {
+        Room {
+            rows: (self.rows - 1) * self.stride[0] + self.kernel[0],
+            columns: (TILE_WIDTH - 1) * self.stride[1] + self.kernel[1],
+            channels: self.channels,
+            brought: self.brought,
+            pitch: self.pitch,
+        }
     }
 
     /// Elements of shared memory for the voxels, and for the weights.
     pub const fn shared(&self) -> [u32; 2] {
-        let [rows, columns] = self.around();
         let taps = self.kernel[0] * self.kernel[1];
         [
-            rows * columns * self.pitch,
+            self.room().elements(),
             taps * self.channels * self.weight_pitch,
         ]
     }
@@ -146,42 +149,21 @@ fn bring_voxels<F: Float, E: Float, S: Size>(
     sizes: &Sizes,
     #[comptime] build: Build,
 ) {
-    let size = x.vector_size();
-    let vector = comptime!(size as u32);
-    let lanes = comptime!(build.brought.div_ceil(vector));
-    let pitch = comptime!(build.pitch / vector);
-    let around = comptime!(build.around());
-    let count = comptime!(around[0] * around[1] * lanes);
-    let steps = comptime!(count.div_ceil(build.units()));
-    for batch in 0..comptime!(steps.div_ceil(BATCH)) {
-        let first = batch * comptime!(BATCH * build.units()) + UNIT_POS;
-        let mut values = Array::<Vector<F, S>>::new(comptime!(batched(steps) as usize));
-        #[unroll]
-        for step in 0..comptime!(batched(steps)) {
-            let index = first + comptime!(step * build.units());
-            let voxel = index / lanes;
-            let row = task.row * build.stride[0] + voxel / comptime!(around[1]);
-            let column = task.column * build.stride[1] + voxel % comptime!(around[1]);
-            let channel = first_input + index % lanes * vector;
-            let inside = index < count
-                && row >= sizes.padding_height
-                && row < sizes.height + sizes.padding_height
-                && column >= sizes.padding_width
-                && column < sizes.width + sizes.padding_width
-                && channel < sizes.inputs;
-            let at = (task.image * sizes.depth + slice) * sizes.height + row - sizes.padding_height;
-            let at = (at * sizes.width + column - sizes.padding_width) * sizes.inputs + channel;
-            values[step as usize] = or_zero::<F, S>(x, at / vector, inside);
-        }
-        #[unroll]
-        for step in 0..comptime!(batched(steps)) {
-            let index = first + comptime!(step * build.units());
-            if index < count {
-                let to = index / lanes * pitch + index % lanes;
-                near[to as usize] = Vector::<E, S>::cast_from(values[step as usize]);
-            }
-        }
-    }
+    let slice = Slice {
+        index: task.image * sizes.depth + slice,
+        height: sizes.height,
+        width: sizes.width,
+        channels: sizes.inputs,
+        padding_height: sizes.padding_height,
+        padding_width: sizes.padding_width,
+    };
+    let corner = Corner {
+        row: task.row * build.stride[0],
+        column: task.column * build.stride[1],
+        channel: first_input,
+    };
+    let (room, units) = comptime!((build.room(), build.units()));
+    bring::<F, E, S>(x, near, &slice, &corner, room, units);
 }
 
 /// Brings the weights of a slice of the kernel, zeros for channels that there are not.
@@ -259,7 +241,7 @@ pub fn gather_by_matrices<F: Float, E: Float, S: Size, T: Size>(
     #[define(F)] _dtype: ElemType,
     #[define(E)] _matrix_dtype: ElemType,
 ) {
-    let around = comptime!(build.around());
+    let room = comptime!(build.room());
     let shared = comptime!(build.shared());
     let (vector, weight_vector) = (x.vector_size(), weight.vector_size());
     let mut near = Shared::<[Vector<E, S>]>::new_aligned_slice(
@@ -278,34 +260,13 @@ pub fn gather_by_matrices<F: Float, E: Float, S: Size, T: Size>(
     let plane = UNIT_POS_Y;
     let rows = comptime!(build.rows / build.planes);
     let tiles = comptime!(TILE / build.edge);
-    let m = comptime!(build.edge as usize);
-    let k = comptime!(build.depth as usize);
 
     // What a plane computes: so many runs of voxels for each of its rows.
     let runs = comptime!(TILE_WIDTH / build.edge);
 
-    let mut sums = Sequence::<cmma::Matrix<f32>>::new();
-    #[unroll]
-    for _ in 0..comptime!(rows * runs * tiles) {
-        sums.push(cmma::Matrix::<f32>::from_value(
-            cmma::MatrixIdent::Accumulator,
-            m,
-            m,
-            k,
-            cmma::MatrixLayout::Undefined,
-            0.0f32,
-        ));
-    }
+    let sums = sums(comptime!(rows * runs * tiles), build.edge, build.depth);
 
-    clear::<E, S>(
-        &mut near,
-        comptime!(around[0] * around[1]),
-        build.brought,
-        build.channels,
-        build.pitch,
-        comptime!(vector as u32),
-        comptime!(build.units()),
-    );
+    clear::<E, S>(&mut near, room, vector, comptime!(build.units()));
     for tap_slice in 0..sizes.kernel_depth {
         let padded = task.slice * sizes.stride_depth + tap_slice;
         if padded >= sizes.padding_depth
@@ -338,17 +299,15 @@ pub fn gather_by_matrices<F: Float, E: Float, S: Size, T: Size>(
                             let at = (tap * build.channels + channel) * build.weight_pitch
                                 + j * build.edge;
                             let at = at as usize / weight_vector;
-                            let mut matrix = unsafe {
-                                cmma::Matrix::<E>::uninitialized(
-                                    cmma::MatrixIdent::B,
-                                    m,
-                                    m,
-                                    k,
-                                    cmma::MatrixLayout::RowMajor,
-                                )
-                            };
-                            cmma::load(&mut matrix, &weights[at..], build.weight_pitch);
-                            of_weights.push(matrix);
+                            of_weights.push(factor::<E, T>(
+                                &weights,
+                                at,
+                                build.weight_pitch,
+                                cmma::MatrixIdent::B,
+                                cmma::MatrixLayout::RowMajor,
+                                build.edge,
+                                build.depth,
+                            ));
                         }
                         #[unroll]
                         for i in 0..comptime!(rows * runs) {
@@ -356,21 +315,16 @@ pub fn gather_by_matrices<F: Float, E: Float, S: Size, T: Size>(
                                 (plane * rows + comptime!(i / runs)) * build.stride[0] + tap_row;
                             let column =
                                 comptime!(i % runs * build.edge * build.stride[1]) + tap_column;
-                            let at = (row * comptime!(around[1]) + column) * build.pitch + channel;
+                            let at = (row * room.columns + column) * build.pitch + channel;
                             let at = at as usize / vector;
-                            let mut matrix = unsafe {
-                                cmma::Matrix::<E>::uninitialized(
-                                    cmma::MatrixIdent::A,
-                                    m,
-                                    m,
-                                    k,
-                                    cmma::MatrixLayout::RowMajor,
-                                )
-                            };
-                            cmma::load(
-                                &mut matrix,
-                                &near[at..],
+                            let matrix = factor::<E, S>(
+                                &near,
+                                at,
                                 comptime!(build.stride[1] * build.pitch).runtime(),
+                                cmma::MatrixIdent::A,
+                                cmma::MatrixLayout::RowMajor,
+                                build.edge,
+                                build.depth,
                             );
                             #[unroll]
                             for j in 0..tiles {
@@ -428,7 +382,7 @@ pub fn gather_plainly<F: Float, S: Size, T: Size>(
     #[comptime] build: Build,
     #[define(F)] _dtype: ElemType,
 ) {
-    let around = comptime!(build.around());
+    let room = comptime!(build.room());
     let shared = comptime!(build.shared());
     let (vector, weight_vector) = (x.vector_size(), weight.vector_size());
     let mut near = Shared::<[Vector<f32, S>]>::new_slice(comptime!(shared[0] as usize / vector));
@@ -450,15 +404,7 @@ pub fn gather_plainly<F: Float, S: Size, T: Size>(
         sums[i] = Vector::<f32, T>::new(0.0f32);
     }
 
-    clear::<f32, S>(
-        &mut near,
-        comptime!(around[0] * around[1]),
-        build.brought,
-        build.channels,
-        build.pitch,
-        comptime!(vector as u32),
-        comptime!(build.units()),
-    );
+    clear::<f32, S>(&mut near, room, vector, comptime!(build.units()));
     for tap_slice in 0..sizes.kernel_depth {
         let padded = task.slice * sizes.stride_depth + tap_slice;
         if padded >= sizes.padding_depth
@@ -482,7 +428,7 @@ pub fn gather_plainly<F: Float, S: Size, T: Size>(
                 sync_cube();
                 for tap in 0..comptime!(build.kernel[0] * build.kernel[1]) {
                     let (tap_row, tap_column) = (tap / build.kernel[1], tap % build.kernel[1]);
-                    let first = (row * build.stride[0] + tap_row) * comptime!(around[1])
+                    let first = (row * build.stride[0] + tap_row) * room.columns
                         + first_column * build.stride[1]
                         + tap_column;
                     for lane in 0..comptime!(build.channels as usize / vector) {

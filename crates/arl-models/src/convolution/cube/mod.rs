@@ -7,6 +7,7 @@
 
 mod gather;
 mod gather_kernels;
+mod matrices;
 pub(crate) mod matrix_units;
 mod staging;
 #[cfg(all(test, feature = "flex"))]

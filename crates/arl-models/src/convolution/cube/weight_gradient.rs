@@ -57,9 +57,8 @@ impl Way {
             }
         };
         let fits = |build: &Build| {
-            let [rows, columns] = build.around();
             let bytes = matrices.map_or(4, |matrices| matrices.bytes);
-            let staged = (build.voxels() + rows * columns) * build.pitch * bytes;
+            let staged = (build.gradient_room().elements() + build.input_room().elements()) * bytes;
             let finished = build.edge * build.edge * 4 * build.kernel[0] * build.groups;
             (staged + finished) as usize <= shared_bytes(x)
         };

@@ -11,7 +11,8 @@
 use cubecl::cmma;
 use cubecl::prelude::*;
 
-use super::staging::{BATCH, batched, clear, or_zero};
+use super::matrices::{factor, sums};
+use super::staging::{Corner, Room, Slice, bring, clear};
 
 /// Channels of a tile, of inputs and outputs each.
 pub const TILE: u32 = 32;
@@ -63,12 +64,26 @@ impl Build {
         ]
     }
 
-    /// Rows and columns of the input around a chunk.
-    pub const fn around(&self) -> [u32; 2] {
-        [
-            (self.rows - 1) * self.stride[0] + self.kernel[0],
-            (CHUNK_WIDTH - 1) * self.stride[1] + self.kernel[1],
-        ]
+    /// Of a chunk of the gradient.
+    pub const fn gradient_room(&self) -> Room {
+        Room {
+            rows: self.rows,
+            columns: CHUNK_WIDTH,
+            channels: TILE,
+            brought: self.brought[0],
+            pitch: self.pitch,
+        }
+    }
+
+    /// Of the voxels of the input around a chunk.
+    pub const fn input_room(&self) -> Room {
+        Room {
+            rows: (self.rows - 1) * self.stride[0] + self.kernel[0],
+            columns: (CHUNK_WIDTH - 1) * self.stride[1] + self.kernel[1],
+            channels: TILE,
+            brought: self.brought[1],
+            pitch: self.pitch,
+        }
     }
 }
 
@@ -153,7 +168,7 @@ fn chunks(sizes: &Sizes, #[comptime] build: Build) -> u32 {
 
 /// Brings a chunk of the gradient, and what it meets of the input, into shared memory; zeros beyond their borders.
 #[cube]
-fn bring<F: Float, E: Float, S: Size, T: Size>(
+fn bring_both<F: Float, E: Float, S: Size, T: Size>(
     x: &Tensor<Vector<F, S>>,
     g: &Tensor<Vector<F, T>>,
     near: &mut Shared<[Vector<E, S>]>,
@@ -163,77 +178,37 @@ fn bring<F: Float, E: Float, S: Size, T: Size>(
     sizes: &Sizes,
     #[comptime] build: Build,
 ) {
-    let (input_size, output_size) = (x.vector_size(), g.vector_size());
-    let input_vector = comptime!(input_size as u32);
-    let output_vector = comptime!(output_size as u32);
-    let output_lanes = comptime!(build.brought[0].div_ceil(output_vector));
-    let input_lanes = comptime!(build.brought[1].div_ceil(input_vector));
-    let input_pitch = comptime!(build.pitch / input_vector);
-    let output_pitch = comptime!(build.pitch / output_vector);
+    let slice = Slice {
+        index: chunk.image * sizes.out_depth + chunk.slice,
+        height: sizes.out_height,
+        width: sizes.out_width,
+        channels: sizes.outputs,
+        padding_height: 0u32.runtime(),
+        padding_width: 0u32.runtime(),
+    };
+    let corner = Corner {
+        row: chunk.row,
+        column: chunk.column,
+        channel: task.first_output,
+    };
+    let (room, units) = comptime!((build.gradient_room(), build.cube()));
+    bring::<F, E, T>(g, gradient, &slice, &corner, room, units);
 
-    let count = comptime!(build.voxels() * output_lanes);
-    let steps = comptime!(count.div_ceil(build.cube()));
-    for batch in 0..comptime!(steps.div_ceil(BATCH)) {
-        let first = batch * comptime!(BATCH * build.cube()) + UNIT_POS;
-        let mut values = Array::<Vector<F, T>>::new(comptime!(batched(steps) as usize));
-        #[unroll]
-        for step in 0..comptime!(batched(steps)) {
-            let index = first + comptime!(step * build.cube());
-            let voxel = index / output_lanes;
-            let row = chunk.row + voxel / CHUNK_WIDTH;
-            let column = chunk.column + voxel % CHUNK_WIDTH;
-            let channel = task.first_output + index % output_lanes * output_vector;
-            let inside = index < count
-                && row < sizes.out_height
-                && column < sizes.out_width
-                && channel < sizes.outputs;
-            let at = (chunk.image * sizes.out_depth + chunk.slice) * sizes.out_height + row;
-            let at = (at * sizes.out_width + column) * sizes.outputs + channel;
-            values[step as usize] = or_zero::<F, T>(g, at / output_vector, inside);
-        }
-        #[unroll]
-        for step in 0..comptime!(batched(steps)) {
-            let index = first + comptime!(step * build.cube());
-            if index < count {
-                let to = index / output_lanes * output_pitch + index % output_lanes;
-                gradient[to as usize] = Vector::<E, T>::cast_from(values[step as usize]);
-            }
-        }
-    }
-
-    let around = comptime!(build.around());
-    let count = comptime!(around[0] * around[1] * input_lanes);
-    let steps = comptime!(count.div_ceil(build.cube()));
-    for batch in 0..comptime!(steps.div_ceil(BATCH)) {
-        let first = batch * comptime!(BATCH * build.cube()) + UNIT_POS;
-        let mut values = Array::<Vector<F, S>>::new(comptime!(batched(steps) as usize));
-        #[unroll]
-        for step in 0..comptime!(batched(steps)) {
-            let index = first + comptime!(step * build.cube());
-            let voxel = index / input_lanes;
-            let row = chunk.row * build.stride[0] + voxel / comptime!(around[1]);
-            let column = chunk.column * build.stride[1] + voxel % comptime!(around[1]);
-            let channel = task.first_input + index % input_lanes * input_vector;
-            let inside = index < count
-                && row >= sizes.padding_height
-                && row < sizes.height + sizes.padding_height
-                && column >= sizes.padding_width
-                && column < sizes.width + sizes.padding_width
-                && channel < sizes.inputs;
-            let at = (chunk.image * sizes.depth + chunk.input_slice) * sizes.height + row
-                - sizes.padding_height;
-            let at = (at * sizes.width + column - sizes.padding_width) * sizes.inputs + channel;
-            values[step as usize] = or_zero::<F, S>(x, at / input_vector, inside);
-        }
-        #[unroll]
-        for step in 0..comptime!(batched(steps)) {
-            let index = first + comptime!(step * build.cube());
-            if index < count {
-                let to = index / input_lanes * input_pitch + index % input_lanes;
-                near[to as usize] = Vector::<E, S>::cast_from(values[step as usize]);
-            }
-        }
-    }
+    let slice = Slice {
+        index: chunk.image * sizes.depth + chunk.input_slice,
+        height: sizes.height,
+        width: sizes.width,
+        channels: sizes.inputs,
+        padding_height: sizes.padding_height,
+        padding_width: sizes.padding_width,
+    };
+    let corner = Corner {
+        row: chunk.row * build.stride[0],
+        column: chunk.column * build.stride[1],
+        channel: task.first_input,
+    };
+    let room = comptime!(build.input_room());
+    bring::<F, E, S>(x, near, &slice, &corner, room, units);
 }
 
 /// Where the sum of one pair of channels goes, of those behind one tap.
@@ -266,14 +241,13 @@ pub fn weight_gradient_by_matrices<F: Float, E: Float, S: Size, T: Size>(
     #[define(E)] _matrix_dtype: ElemType,
 ) {
     let (vector, output_vector) = (x.vector_size(), g.vector_size());
-    let around = comptime!(build.around());
-    let pitch = comptime!(build.pitch as usize);
+    let (room, gradient_room) = comptime!((build.input_room(), build.gradient_room()));
     let mut near = Shared::<[Vector<E, S>]>::new_aligned_slice(
-        comptime!((around[0] * around[1]) as usize * pitch / vector),
+        comptime!(room.elements() as usize / vector),
         32usize,
     );
     let mut gradient = Shared::<[Vector<E, T>]>::new_aligned_slice(
-        comptime!(build.voxels() as usize * pitch / output_vector),
+        comptime!(gradient_room.elements() as usize / output_vector),
         32usize,
     );
     let square = comptime!((build.edge * build.edge) as usize);
@@ -286,40 +260,13 @@ pub fn weight_gradient_by_matrices<F: Float, E: Float, S: Size, T: Size>(
     let group = plane / build.kernel[0];
     let output_tiles = comptime!(build.matrices()[0]);
     let input_tiles = comptime!(build.matrices()[1]);
-    let m = comptime!(build.edge as usize);
-    let k = comptime!(build.depth as usize);
 
-    let mut sums = Sequence::<cmma::Matrix<f32>>::new();
-    #[unroll]
-    for _ in 0..comptime!(build.kernel[1] * output_tiles * input_tiles) {
-        sums.push(cmma::Matrix::<f32>::from_value(
-            cmma::MatrixIdent::Accumulator,
-            m,
-            m,
-            k,
-            cmma::MatrixLayout::Undefined,
-            0.0f32,
-        ));
-    }
+    let count = comptime!(build.kernel[1] * output_tiles * input_tiles);
+    let sums = sums(count, build.edge, build.depth);
 
-    clear::<E, S>(
-        &mut near,
-        comptime!(around[0] * around[1]),
-        comptime!(build.brought[1]),
-        TILE,
-        build.pitch,
-        comptime!(vector as u32),
-        comptime!(build.cube()),
-    );
-    clear::<E, T>(
-        &mut gradient,
-        comptime!(build.voxels()),
-        comptime!(build.brought[0]),
-        TILE,
-        build.pitch,
-        comptime!(output_vector as u32),
-        comptime!(build.cube()),
-    );
+    let units = comptime!(build.cube());
+    clear::<E, S>(&mut near, room, vector, units);
+    clear::<E, T>(&mut gradient, gradient_room, output_vector, units);
     let total = chunks(sizes, build);
     let per_split = total.div_ceil(sizes.splits);
     let end = min((task.split + 1) * per_split, total);
@@ -327,7 +274,7 @@ pub fn weight_gradient_by_matrices<F: Float, E: Float, S: Size, T: Size>(
         let chunk = chunk(index, task.tap, sizes, build);
         if chunk.input_slice < sizes.depth {
             sync_cube();
-            bring::<F, E, S, T>(x, g, &mut near, &mut gradient, &chunk, &task, sizes, build);
+            bring_both::<F, E, S, T>(x, g, &mut near, &mut gradient, &chunk, &task, sizes, build);
             sync_cube();
             let steps = comptime!(build.voxels() / build.depth / build.groups);
             for step in 0..steps {
@@ -338,39 +285,32 @@ pub fn weight_gradient_by_matrices<F: Float, E: Float, S: Size, T: Size>(
                 #[unroll]
                 for i in 0..output_tiles {
                     let at = (voxel * build.pitch + i * build.edge) as usize / output_vector;
-                    let mut matrix = unsafe {
-                        cmma::Matrix::<E>::uninitialized(
-                            cmma::MatrixIdent::A,
-                            m,
-                            m,
-                            k,
-                            cmma::MatrixLayout::ColMajor,
-                        )
-                    };
-                    cmma::load(&mut matrix, &gradient[at..], build.pitch);
-                    of_outputs.push(matrix);
+                    of_outputs.push(factor::<E, T>(
+                        &gradient,
+                        at,
+                        build.pitch,
+                        cmma::MatrixIdent::A,
+                        cmma::MatrixLayout::ColMajor,
+                        build.edge,
+                        build.depth,
+                    ));
                 }
                 #[unroll]
                 for tap in 0..build.kernel[1] {
-                    let first = (row * build.stride[0] + kernel_row) * comptime!(around[1])
+                    let first = (row * build.stride[0] + kernel_row) * room.columns
                         + column * build.stride[1]
                         + tap;
                     #[unroll]
                     for j in 0..input_tiles {
                         let at = (first * build.pitch + j * build.edge) as usize / vector;
-                        let mut matrix = unsafe {
-                            cmma::Matrix::<E>::uninitialized(
-                                cmma::MatrixIdent::B,
-                                m,
-                                m,
-                                k,
-                                cmma::MatrixLayout::RowMajor,
-                            )
-                        };
-                        cmma::load(
-                            &mut matrix,
-                            &near[at..],
+                        let matrix = factor::<E, S>(
+                            &near,
+                            at,
                             comptime!(build.stride[1] * build.pitch).runtime(),
+                            cmma::MatrixIdent::B,
+                            cmma::MatrixLayout::RowMajor,
+                            build.edge,
+                            build.depth,
                         );
                         #[unroll]
                         for i in 0..output_tiles {
@@ -434,13 +374,11 @@ pub fn weight_gradient_plainly<F: Float, S: Size, T: Size>(
     #[define(F)] _dtype: ElemType,
 ) {
     let (vector, output_vector) = (x.vector_size(), g.vector_size());
-    let around = comptime!(build.around());
-    let pitch = comptime!(build.pitch as usize);
-    let mut near = Shared::<[Vector<f32, S>]>::new_slice(comptime!(
-        (around[0] * around[1]) as usize * pitch / vector
-    ));
+    let (room, gradient_room) = comptime!((build.input_room(), build.gradient_room()));
+    let mut near =
+        Shared::<[Vector<f32, S>]>::new_slice(comptime!(room.elements() as usize / vector));
     let mut gradient = Shared::<[Vector<f32, T>]>::new_slice(comptime!(
-        build.voxels() as usize * pitch / output_vector
+        gradient_room.elements() as usize / output_vector
     ));
 
     let task = task(sizes);
@@ -458,24 +396,9 @@ pub fn weight_gradient_plainly<F: Float, S: Size, T: Size>(
         sums[i] = Vector::<f32, S>::new(0.0f32);
     }
 
-    clear::<f32, S>(
-        &mut near,
-        comptime!(around[0] * around[1]),
-        comptime!(build.brought[1]),
-        TILE,
-        build.pitch,
-        comptime!(vector as u32),
-        comptime!(build.cube()),
-    );
-    clear::<f32, T>(
-        &mut gradient,
-        comptime!(build.voxels()),
-        comptime!(build.brought[0]),
-        TILE,
-        build.pitch,
-        comptime!(output_vector as u32),
-        comptime!(build.cube()),
-    );
+    let units = comptime!(build.cube());
+    clear::<f32, S>(&mut near, room, vector, units);
+    clear::<f32, T>(&mut gradient, gradient_room, output_vector, units);
     let total = chunks(sizes, build);
     let per_split = total.div_ceil(sizes.splits);
     let end = min((task.split + 1) * per_split, total);
@@ -483,7 +406,7 @@ pub fn weight_gradient_plainly<F: Float, S: Size, T: Size>(
         let chunk = chunk(index, task.tap, sizes, build);
         if chunk.input_slice < sizes.depth {
             sync_cube();
-            bring::<F, f32, S, T>(x, g, &mut near, &mut gradient, &chunk, &task, sizes, build);
+            bring_both::<F, f32, S, T>(x, g, &mut near, &mut gradient, &chunk, &task, sizes, build);
             sync_cube();
             for step in 0..comptime!(build.voxels() / build.groups) {
                 let voxel = step * build.groups + group;
@@ -501,7 +424,7 @@ pub fn weight_gradient_plainly<F: Float, S: Size, T: Size>(
                 }
                 #[unroll]
                 for tap in 0..build.kernel[1] {
-                    let first = (row * build.stride[0] + kernel_row) * comptime!(around[1])
+                    let first = (row * build.stride[0] + kernel_row) * room.columns
                         + column * build.stride[1]
                         + tap;
                     #[unroll]
