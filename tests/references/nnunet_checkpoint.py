@@ -8,7 +8,9 @@ the trainer leaves it, but for the optimiser's state and the logs), `plans.json`
 `image_0001.nii.gz`, `labels.nii.gz` (predicted with half-overlapping Gaussian windows and no mirroring, the logits weighed and summed in 32 bits),
 `mirrored.nii.gz` (with mirroring) and `half.nii.gz` (without, in 16 bits as nnU-Net does). Called with `residual` as a second
 word, the network has a residual encoder. With `transposed`, the slices of the volumes are thick along x, so that nnU-Net puts that axis
-first, and are read by its NibabelIOWithReorient, which turns them to RAS.
+first, and are read by its NibabelIOWithReorient, which turns them to RAS. With `batch`, the trainer is nnUNetTrainerBN, which puts batch
+normalisation where its plans say instance. With `regions`, the network tells overlapping regions from MR images that are zero around the
+body, so that they are cropped and standardised within it, and the image that it predicts has fewer slices than a patch.
 
     python nnunet_checkpoint.py nnunet resampled
 
@@ -30,6 +32,8 @@ import numpy as np
 OUT = pathlib.Path(sys.argv[1])
 RESIDUAL = "residual" in sys.argv[2:]
 TRANSPOSED = "transposed" in sys.argv[2:]
+BATCH = "batch" in sys.argv[2:]
+REGIONS = "regions" in sys.argv[2:]
 SPACING = (2.5, 1.1, 0.9) if TRANSPOSED else (0.9, 1.1, 2.5)
 RESAMPLED = {"fine": ((0.7, 0.8, 1.9), (41, 47, 20)), "thick": ((0.8, 1.3, 4.2), (35, 29, 9))}
 NAME = "Dataset001_Drawn"
@@ -47,6 +51,8 @@ def draw(case, shape=None):
     labels[first], labels[second] = 1, 2
     ct = np.where(body, 40 + 60 * first + 120 * second, -1000) + random.normal(0, 15, shape)
     mr = np.where(body, 300 + 200 * first - 100 * second, 0) + random.normal(0, 10, shape) * body
+    if REGIONS:
+        ct = (ct + 1200) * body
     return ct.round().astype(np.int16), mr.round().astype(np.int16), labels
 
 
@@ -107,6 +113,10 @@ def main():
         save(mr, raw / "imagesTr" / f"drawn_{case}_0001.nii.gz")
         save(labels, raw / "labelsTr" / f"drawn_{case}.nii.gz")
     description = {"channel_names": {"0": "CT", "1": "MRI"}, "labels": {"background": 0, "first": 1, "second": 2}, "numTraining": 4, "file_ending": ".nii.gz"}
+    if REGIONS:
+        description["channel_names"] = {"0": "T1", "1": "T2"}
+        description["labels"] = {"background": 0, "both": [1, 2], "second": 2}
+        description["regions_class_order"] = [1, 2]
     if TRANSPOSED:
         description["overwrite_image_reader_writer"] = "NibabelIOWithReorient"
     (raw / "dataset.json").write_text(json.dumps(description))
@@ -114,6 +124,7 @@ def main():
     import torch
     from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprint_dataset, plan_experiment_dataset, preprocess_dataset
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+    from nnunetv2.training.nnUNetTrainer.variants.network_architecture.nnUNetTrainerBN import nnUNetTrainerBN
 
     torch.manual_seed(0)
     np.random.seed(0)
@@ -143,7 +154,7 @@ def main():
     # The planner needs at least one; the trainer makes its patches by itself with none.
     os.environ["nnUNet_n_proc_DA"] = "0"
     arguments = dict(plans={**plans, "continue_training": False}, configuration="3d_fullres", fold="all", dataset_json=description, device=torch.device("cpu"))
-    trainer = nnUNetTrainer(**arguments)
+    trainer = (nnUNetTrainerBN if BATCH else nnUNetTrainer)(**arguments)
     trainer.num_epochs = 1
     trainer.num_iterations_per_epoch = 2
     trainer.num_val_iterations_per_epoch = 1
@@ -161,8 +172,9 @@ def main():
     OUT.mkdir(parents=True, exist_ok=True)
     images = work / "images"
     images.mkdir()
+    drawn = draw(11, (41, 34, 6) if REGIONS else None)
     for channel in (0, 1):
-        save(draw(11)[channel], images / f"image_{channel:04}.nii.gz")
+        save(drawn[channel], images / f"image_{channel:04}.nii.gz")
         shutil.copy(images / f"image_{channel:04}.nii.gz", OUT)
     listed = [images / "image_0000.nii.gz", images / "image_0001.nii.gz"]
     # nnU-Net weighs and sums logits in 16 bits, which decides ties by rounding; the first two take 32.

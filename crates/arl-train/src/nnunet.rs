@@ -108,6 +108,11 @@ pub fn translate(
     configuration: &str,
     mirror_axes: Vec<usize>,
 ) -> anyhow::Result<Translation> {
+    ensure!(
+        plans_file.extension().is_none_or(|ending| ending != "pkl"),
+        "{}: is of nnU-Net v1; only what v2 trained, which has a plans.json, can be imported",
+        plans_file.display()
+    );
     let plans: Plans = read_json(plans_file)?;
     let found = inherited(&plans.configurations, configuration, plans_file)?;
     translated(&plans, found, dataset_file, configuration, mirror_axes)
@@ -139,6 +144,13 @@ fn inherited(
         next = parent.map(str::to_owned);
         seen.push(name);
     }
+    let patch = merged.get("patch_size").and_then(Value::as_array);
+    ensure!(
+        patch.is_none_or(|patch| patch.len() == 3),
+        "{}: configuration {name} has patches of {} axes; import one of 3, such as 3d_fullres",
+        file.display(),
+        patch.map_or(0, Vec::len)
+    );
     serde_json::from_value(Value::Object(merged)).with_context(|| {
         format!(
             "{}: configuration {name} can't be understood",

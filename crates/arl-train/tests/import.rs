@@ -50,11 +50,15 @@ fn an_imported_network_predicts_what_nnunet_predicts() {
         ("fine", "fine", &[], 0),
         ("thick", "thick", &[], 0),
     ];
-    // The last puts the axis of its thick slices first, and turns images to RAS.
     for (network, cases) in [
         ("plain", &cases[..]),
         ("residual", &cases),
+        // The axis of thick slices put first, and images turned to RAS.
         ("transposed", &cases[..3]),
+        // Normalised over batches, though the plans say otherwise.
+        ("batch", &cases[..3]),
+        // Regions of images that are cropped, standardised within the body, and thinner than a patch.
+        ("regions", &cases[..3]),
     ] {
         let (reference, folder) = (reference(network), tempfile::tempdir().unwrap());
         let run = folder.path().join("run");
@@ -151,7 +155,7 @@ fn what_cannot_be_imported_is_one_line_and_writes_nothing() {
                 &[&full[..], &["patch_size"]].concat(),
                 serde_json::json!([16, 16]),
             ),
-            "not 3D",
+            "patches of 2 axes",
         ),
         (
             edited(
@@ -170,10 +174,24 @@ fn what_cannot_be_imported_is_one_line_and_writes_nothing() {
             edited(&["configurations"], serde_json::json!({})),
             "3d_fullres",
         ),
+        (
+            edited(
+                &[&full[..], &["patch_size"]].concat(),
+                serde_json::json!([8, 16, -16]),
+            ),
+            "understood",
+        ),
         (import("{"), "understood"),
     ] {
         assert!(line.contains(word), "{word:?} is not in {line}");
     }
+
+    let first_version = folder.path().join("plans.pkl");
+    fs::write(&first_version, [0x80, 2]).unwrap();
+    let words = ["import", text(&checkpoint), "--out", text(&out)];
+    let line = refused(&[&words[..], &["--plans", text(&first_version)]].concat());
+    assert!(line.contains("nnU-Net v1"), "{line}");
+    assert!(!out.exists());
 
     let truncated = folder.path().join("checkpoint.pth");
     let bytes = fs::read(&checkpoint).unwrap();

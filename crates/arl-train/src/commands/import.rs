@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use arl_loss::DeepSupervision;
-use arl_models::{Checkpoint, Weights};
+use arl_models::{Checkpoint, Normalization, Weights};
 use burn::module::Module;
 
 use crate::checkpoints::Imported;
@@ -34,9 +34,13 @@ pub fn run(arguments: &ImportArguments) -> anyhow::Result<ExitCode> {
     let configuration = configuration.unwrap_or_else(|| "3d_fullres".into());
     let nnunet::Translation {
         plan,
-        layers,
+        mut layers,
         transpose_forward,
     } = nnunet::translate(&plans, &dataset, &configuration, mirror_axes)?;
+    // nnUNetTrainerBN puts it where its plans say something else.
+    if weights.names().any(|name| name.ends_with("running_mean")) {
+        layers.normalization = Some(Normalization::Batch);
+    }
     let config = TrainConfig::imported(&plan, checkpoint, layers, transpose_forward)?;
     let network_config = network_config(&plan, &config)?;
     let device = device::for_files()?;
