@@ -48,7 +48,7 @@ impl CicekUNet {
         let up = (0..LEVELS - 1).map(|level| {
             let (below, skip) = (4 * first(level), 2 * first(level));
             UpStep {
-                upsample: Upsample::new([below; 2], [2; 3], device),
+                upsample: Upsample::new([below; 2], [2; 3], he_relu(), device),
                 convolutions: pair([below + skip, skip, skip]),
             }
         });

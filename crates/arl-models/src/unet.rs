@@ -4,6 +4,7 @@ use burn::tensor::{Device, Tensor};
 use crate::channels_last::join_channels;
 use crate::checkpointing::{checkpointed, checkpointed_up};
 use crate::conv_block::{ConvBlock, ConvStage};
+use crate::initialization::he_leaky;
 use crate::residual_block::ResidualStage;
 use crate::upsample::Upsample;
 use crate::{SegmentationModel, UNetConfig};
@@ -68,7 +69,12 @@ impl UNet {
                 let count = config.convolutions_per_decoder_stage;
                 let channels = [2 * features, features];
                 DecoderStage {
-                    upsample: Upsample::new([coarse.features, features], coarse.stride, device),
+                    upsample: Upsample::new(
+                        [coarse.features, features],
+                        coarse.stride,
+                        he_leaky(),
+                        device,
+                    ),
                     convolutions: ConvStage::new(
                         channels,
                         fine.kernel,
@@ -88,7 +94,12 @@ impl UNet {
             .map(|i| {
                 // The finest head makes up for the stem's stride.
                 let stride = if i == 0 { config.stem_stride } else { [1; 3] };
-                Upsample::new([stages[i].features, config.num_classes], stride, device)
+                Upsample::new(
+                    [stages[i].features, config.num_classes],
+                    stride,
+                    he_leaky(),
+                    device,
+                )
             })
             .collect();
         Self {

@@ -57,7 +57,7 @@ impl VNet {
                 _ => 2 * features[level + 1],
             };
             UpStage {
-                upsample: Upsample::new([below, features[level]], [2; 3], device),
+                upsample: Upsample::new([below, features[level]], [2; 3], he_relu(), device),
                 layers: Layers::new(features[level], layers, device),
                 convolutions: {
                     let channels = [2 * features[level]; 2];
