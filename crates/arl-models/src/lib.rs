@@ -68,6 +68,8 @@ mod pytorch;
 mod residual_block;
 mod unet;
 mod unet_config;
+#[cfg(feature = "flex")]
+mod unfilled;
 mod upsample;
 mod vnet;
 mod vnet_config;

@@ -8,11 +8,14 @@
 //!
 //! Every sum has one order, so results have the same bits whatever the number of threads.
 
+use std::mem::{MaybeUninit, take};
+
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::Geometry;
 use crate::lanes;
+use crate::unfilled::written;
 
 /// Positions that a task computes for a block of output channels. A multiple of three vectors of any length.
 const TILE: usize = 192;
@@ -59,40 +62,62 @@ impl Layout {
         phases * self.phase() + TILE
     }
 
-    /// Copies `channels` volumes into this layout.
+    /// Copies volumes into this layout, with zeros around them.
     fn fill(&self, volumes: &[f32]) -> Vec<f32> {
+        let size: usize = self.0.iter().map(|axis| axis.size).product();
+        let channel = self.channel();
+        let copy = |padded: &mut [MaybeUninit<f32>]| {
+            padded
+                .par_chunks_mut(channel)
+                .zip(volumes.par_chunks(size))
+                .for_each(|(padded, volume)| match self.0.map(|axis| axis.stride) {
+                    [1, 1, 1] => self.copy_rows(volume, padded),
+                    _ => self.part(volume, padded),
+                });
+        };
+        // SAFETY: each volume writes all of its channel.
+        unsafe { written(volumes.len() / size * channel, copy) }.0
+    }
+
+    /// Copies a volume whose voxels stay beside each other.
+    fn copy_rows(&self, volume: &[f32], padded: &mut [MaybeUninit<f32>]) {
         let [d, h, w] = self.0;
         let [pitch_d, pitch_h, _] = self.pitch();
-        let size = d.size * h.size * w.size;
-        let channel = self.channel();
-        let mut padded = vec![0.0; volumes.len() / size * channel];
-        padded
-            .par_chunks_mut(channel)
-            .zip(volumes.par_chunks(size))
-            .for_each(|(padded, volume)| {
-                for (row, values) in volume.chunks_exact(w.size).enumerate() {
-                    let (z, y) = (row / h.size, row % h.size);
-                    let phase = (z % d.stride * h.stride + y % h.stride) * w.stride;
-                    let start = (z / d.stride + d.before) * pitch_d
-                        + (y / h.stride + h.before) * pitch_h
-                        + w.before;
-                    if w.stride == 1 {
-                        let at = phase * self.phase() + start;
-                        padded[at..at + w.size].copy_from_slice(values);
-                        continue;
-                    }
-                    for first in 0..w.stride.min(w.size) {
-                        let at = (phase + first) * self.phase() + start;
-                        let values = values[first..].iter().step_by(w.stride);
-                        padded[at..]
-                            .iter_mut()
-                            .zip(values)
-                            .for_each(|(to, from)| *to = *from);
-                    }
-                }
-            });
-        padded
+        let mut end = 0;
+        for (row, values) in volume.chunks_exact(w.size).enumerate() {
+            let (z, y) = (row / h.size, row % h.size);
+            let start = (z + d.before) * pitch_d + (y + h.before) * pitch_h + w.before;
+            clear(&mut padded[end..start]);
+            end = start + w.size;
+            padded[start..end].write_copy_of_slice(values);
+        }
+        clear(&mut padded[end..]);
     }
+
+    /// Parts a volume into its phases.
+    fn part(&self, volume: &[f32], padded: &mut [MaybeUninit<f32>]) {
+        let [d, h, w] = self.0;
+        let [pitch_d, pitch_h, _] = self.pitch();
+        clear(padded);
+        for (row, values) in volume.chunks_exact(w.size).enumerate() {
+            let (z, y) = (row / h.size, row % h.size);
+            let phase = (z % d.stride * h.stride + y % h.stride) * w.stride;
+            let start = (z / d.stride + d.before) * pitch_d
+                + (y / h.stride + h.before) * pitch_h
+                + w.before;
+            for first in 0..w.stride.min(w.size) {
+                let at = (phase + first) * self.phase() + start;
+                let values = values[first..].iter().step_by(w.stride);
+                for (to, from) in padded[at..].iter_mut().zip(values) {
+                    to.write(*from);
+                }
+            }
+        }
+    }
+}
+
+fn clear(values: &mut [MaybeUninit<f32>]) {
+    values.fill(MaybeUninit::new(0.0));
 }
 
 impl Geometry {
@@ -189,29 +214,27 @@ pub(super) fn forward(
     });
     let size = g.output();
     let voxels: usize = size.iter().product();
-    let mut output = vec![0.0; g.images * g.outputs * voxels];
     let image = g.inputs * g.size.iter().product::<usize>();
-    for (input, output) in input
-        .chunks_exact(image)
-        .zip(output.chunks_exact_mut(g.outputs * voxels))
-    {
-        let padded = layout.fill(input);
-        let job = Correlation::new(&padded, layout.channel(), &offsets, &weight, g.outputs);
-        let tiles = job.run(positions(size, layout.pitch()));
-        output
-            .par_chunks_mut(voxels)
-            .enumerate()
-            .for_each(|(channel, output)| {
-                let bias = bias.map_or(0.0, |bias| bias[channel]);
-                for (row, values) in output.chunks_exact_mut(size[2]).enumerate() {
-                    let [pitch_d, pitch_h, _] = layout.pitch();
-                    let start = row / size[1] * pitch_d + row % size[1] * pitch_h;
-                    tiles.read(channel, start, values);
-                    values.iter_mut().for_each(|value| *value += bias);
-                }
-            });
-    }
-    output
+    let correlate = |output: &mut [MaybeUninit<f32>]| {
+        for (input, output) in input
+            .chunks_exact(image)
+            .zip(output.chunks_exact_mut(g.outputs * voxels))
+        {
+            let padded = layout.fill(input);
+            Correlation {
+                input: &padded,
+                channel: layout.channel(),
+                offsets: &offsets,
+                weight: &weight,
+                bias,
+                size,
+                pitch: layout.pitch(),
+            }
+            .write(output);
+        }
+    };
+    // SAFETY: each image has its part of the output, all of which its correlation writes.
+    unsafe { written(g.images * g.outputs * voxels, correlate) }.0
 }
 
 /// The gradient with respect to the input, `[N, Cin, D, H, W]`, from that with respect to the output; `bias`, `[Cin]`,
@@ -245,44 +268,56 @@ pub(super) fn input_gradient(
         .collect();
     let size: [usize; 3] = std::array::from_fn(|i| g.size[i].div_ceil(g.stride[i]));
     let voxels: usize = g.size.iter().product();
-    let mut input = vec![0.0; g.images * g.inputs * voxels];
     let image = g.outputs * g.output().iter().product::<usize>();
-    for (gradient, input) in gradient
-        .chunks_exact(image)
-        .zip(input.chunks_exact_mut(g.inputs * voxels))
-    {
-        let padded = layout.fill(gradient);
-        // The phases that share rows are written together, so that each row is touched once.
-        for (row_phase, phases) in phases.chunks_exact(sw).enumerate() {
-            let tiles: Vec<Tiles> = phases
-                .iter()
-                .map(|(offsets, weight)| {
-                    let job =
-                        Correlation::new(&padded, layout.channel(), offsets, weight, g.inputs);
-                    job.run(positions(size, pitch))
-                })
-                .collect();
-            input
-                .par_chunks_mut(voxels)
-                .enumerate()
-                .for_each(|(channel, input)| {
-                    let bias = bias.map_or(0.0, |bias| bias[channel]);
-                    let mut values = vec![0.0; size[2]];
-                    for z in (row_phase / sh..g.size[0]).step_by(sd) {
-                        for y in (row_phase % sh..g.size[1]).step_by(sh) {
-                            let start = z / sd * pitch[0] + y / sh * pitch[1];
-                            let row = &mut input[(z * g.size[1] + y) * g.size[2]..][..g.size[2]];
-                            for (first, tiles) in tiles.iter().enumerate() {
-                                tiles.read(channel, start, &mut values);
-                                let row = row.iter_mut().skip(first).step_by(sw);
-                                row.zip(&values).for_each(|(to, from)| *to = from + bias);
+    let correlate = |input: &mut [MaybeUninit<f32>]| {
+        for (gradient, input) in gradient
+            .chunks_exact(image)
+            .zip(input.chunks_exact_mut(g.inputs * voxels))
+        {
+            let padded = layout.fill(gradient);
+            let correlation = |(offsets, weight)| Correlation {
+                input: &padded,
+                channel: layout.channel(),
+                offsets,
+                weight,
+                bias,
+                size,
+                pitch,
+            };
+            if let [(offsets, weight)] = &phases[..] {
+                correlation((&offsets[..], &weight[..])).write(input);
+                continue;
+            }
+            // The phases that share rows are written together, so that each row is touched once.
+            for (row_phase, phases) in phases.chunks_exact(sw).enumerate() {
+                let parts = phases.iter();
+                let parts: Vec<Vec<f32>> = parts
+                    .map(|(offsets, weight)| correlation((&offsets[..], &weight[..])).run(g.inputs))
+                    .collect();
+                input
+                    .par_chunks_mut(voxels)
+                    .enumerate()
+                    .for_each(|(channel, input)| {
+                        for z in (row_phase / sh..g.size[0]).step_by(sd) {
+                            for y in (row_phase % sh..g.size[1]).step_by(sh) {
+                                let row = (z * g.size[1] + y) * g.size[2];
+                                let row = &mut input[row..][..g.size[2]];
+                                let start = (channel * size[0] + z / sd) * size[1] + y / sh;
+                                for (first, part) in parts.iter().enumerate() {
+                                    let values = &part[start * size[2]..][..size[2]];
+                                    let row = row.iter_mut().skip(first).step_by(sw);
+                                    for (to, from) in row.zip(values) {
+                                        to.write(*from);
+                                    }
+                                }
                             }
                         }
-                    }
-                });
+                    });
+            }
         }
-    }
-    input
+    };
+    // SAFETY: each row of an image has one phase along D and H, and each of its voxels one along W.
+    unsafe { written(g.images * g.inputs * voxels, correlate) }.0
 }
 
 /// The gradient with respect to the weights, `[Cout, Cin, kernel]`.
@@ -378,76 +413,98 @@ fn pack(
     packed
 }
 
-/// `y[o, s] = Σ w[o, channel, tap]·x[channel, s + offset[tap]]`.
+/// `y[o, v] = bias[o] + Σ w[o, channel, tap]·x[channel, s + offset[tap]]`, where `s` is the position of the voxel `v`.
 struct Correlation<'a> {
     input: &'a [f32],
     channel: usize,
     offsets: &'a [usize],
     /// As [`pack`] makes them.
     weight: &'a [f32],
-    blocks: usize,
+    bias: Option<&'a [f32]>,
+    /// Voxels of the result.
+    size: [usize; 3],
+    /// Positions from a voxel to the next along each axis.
+    pitch: [usize; 3],
 }
 
-/// Results, `[tiles, blocks, BLOCK, TILE]`.
-struct Tiles {
-    values: Vec<f32>,
-    blocks: usize,
-}
-
-impl Tiles {
-    /// Reads a run of positions of a channel.
-    fn read(&self, channel: usize, mut start: usize, mut values: &mut [f32]) {
-        while !values.is_empty() {
-            let (tile, within) = (start / TILE, start % TILE);
-            let count = values.len().min(TILE - within);
-            let at = (tile * self.blocks * BLOCK + channel) * TILE + within;
-            let (now, later) = values.split_at_mut(count);
-            now.copy_from_slice(&self.values[at..at + count]);
-            (values, start) = (later, start + count);
-        }
-    }
-}
-
-impl<'a> Correlation<'a> {
-    fn new(
-        input: &'a [f32],
-        channel: usize,
-        offsets: &'a [usize],
-        weight: &'a [f32],
-        outputs: usize,
-    ) -> Self {
-        Self {
-            input,
-            channel,
-            offsets,
-            weight,
-            blocks: outputs.div_ceil(BLOCK),
-        }
+impl Correlation<'_> {
+    /// All results, `[outputs, voxels]`.
+    fn run(&self, outputs: usize) -> Vec<f32> {
+        let voxels: usize = self.size.iter().product();
+        // SAFETY: it writes all of them.
+        unsafe { written(outputs * voxels, |output| self.write(output)) }.0
     }
 
-    fn run(&self, positions: usize) -> Tiles {
+    /// Writes all results, `[outputs, voxels]`.
+    fn write(&self, output: &mut [MaybeUninit<f32>]) {
+        let voxels: usize = self.size.iter().product();
+        let outputs = output.len() / voxels;
+        let blocks = outputs.div_ceil(BLOCK);
+        let positions = positions(self.size, self.pitch);
         let tiles = positions.div_ceil(TILE);
-        let mut values = vec![0.0; tiles * self.blocks * BLOCK * TILE];
-        let per_block = self.weight.len() / self.blocks;
+        // What each tile writes of each channel: a run of voxels. A last block that lacks channels has empty ones.
+        let mut rest: Vec<_> = output.chunks_exact_mut(voxels).collect();
+        let mut runs = Vec::with_capacity(tiles * blocks * BLOCK);
+        for tile in 0..tiles {
+            let count = self.voxels_before((tile + 1) * TILE) - self.voxels_before(tile * TILE);
+            runs.extend(rest.iter_mut().map(|rest| {
+                let (run, later) = take(rest).split_at_mut(count);
+                *rest = later;
+                run
+            }));
+            runs.resize_with((tile + 1) * blocks * BLOCK, Default::default);
+        }
+        let per_block = self.weight.len() / blocks;
         let arch = Arch::new();
-        values
-            .par_chunks_mut(BLOCK * TILE)
-            .enumerate()
-            .for_each(|(task, values)| {
-                let (tile, block) = (task / self.blocks, task % self.blocks);
+        runs.par_chunks_mut(BLOCK).enumerate().for_each_init(
+            || vec![0.0; BLOCK * TILE],
+            |values, (task, runs)| {
+                let (tile, block) = (task / blocks, task % blocks);
+                let start = tile * TILE;
                 arch.dispatch(Tile {
                     input: self.input,
                     channel: self.channel,
                     offsets: self.offsets,
                     weight: &self.weight[block * per_block..(block + 1) * per_block],
-                    start: tile * TILE,
-                    positions: TILE.min(positions - tile * TILE),
+                    start,
+                    positions: TILE.min(positions - start),
                     values,
                 });
-            });
-        Tiles {
-            values,
-            blocks: self.blocks,
+                for (m, run) in runs.iter_mut().enumerate() {
+                    let bias = match self.bias {
+                        Some(bias) if !run.is_empty() => bias[block * BLOCK + m],
+                        _ => 0.0,
+                    };
+                    self.read(&values[m * TILE..(m + 1) * TILE], start, bias, run);
+                }
+            },
+        );
+    }
+
+    /// How many voxels lie before a position.
+    fn voxels_before(&self, position: usize) -> usize {
+        let [d, h, w] = self.size;
+        let (z, rest) = (position / self.pitch[0], position % self.pitch[0]);
+        let (y, x) = (rest / self.pitch[1], rest % self.pitch[1]);
+        let rows = (z * h + y.min(h)).min(d * h);
+        let whole = z < d && y < h;
+        rows * w + if whole { x.min(w) } else { 0 }
+    }
+
+    /// The voxels among the positions from `start` on, which have these values, with a bias.
+    fn read(&self, values: &[f32], start: usize, bias: f32, voxels: &mut [MaybeUninit<f32>]) {
+        let [_, h, w] = self.size;
+        let first = self.voxels_before(start);
+        let mut at = 0;
+        while at < voxels.len() {
+            let (row, x) = ((first + at) / w, (first + at) % w);
+            let position = row / h * self.pitch[0] + row % h * self.pitch[1] + x - start;
+            let run = &mut voxels[at..];
+            let count = run.len().min(w - x);
+            for (to, from) in run[..count].iter_mut().zip(&values[position..]) {
+                to.write(from + bias);
+            }
+            at += count;
         }
     }
 }

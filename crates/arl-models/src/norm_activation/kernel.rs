@@ -1,10 +1,13 @@
 //! The arithmetic on slices. A task is one channel of one image; statistics are f64 sums of short f32 sums, in an
 //! order that does not depend on the number of threads.
 
+use std::mem::MaybeUninit;
+
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use crate::lanes::{RUN, sum};
+use crate::unfilled::written;
 
 /// What the passes share.
 #[derive(Clone, Copy, Debug)]
@@ -34,22 +37,24 @@ pub(super) fn forward(
     voxels: usize,
     options: Options,
 ) -> Vec<f32> {
-    let mut out = vec![0.0; x.len()];
     let arch = Arch::new();
-    out.par_chunks_exact_mut(voxels)
-        .zip(x.par_chunks_exact(voxels))
-        .enumerate()
-        .for_each(|(row, (out, x))| {
-            let channel = row % gamma.len();
-            arch.dispatch(Forward {
-                out,
-                x,
-                gamma: gamma[channel],
-                beta: beta[channel],
-                options,
+    let normalize = |out: &mut [MaybeUninit<f32>]| {
+        out.par_chunks_exact_mut(voxels)
+            .zip(x.par_chunks_exact(voxels))
+            .enumerate()
+            .for_each(|(row, (out, x))| {
+                let channel = row % gamma.len();
+                arch.dispatch(Forward {
+                    out,
+                    x,
+                    gamma: gamma[channel],
+                    beta: beta[channel],
+                    options,
+                });
             });
-        });
-    out
+    };
+    // SAFETY: each channel of each image writes its voxels.
+    unsafe { written(x.len(), normalize) }.0
 }
 
 /// The gradients of [`forward`], from that with respect to its result.
@@ -62,28 +67,31 @@ pub(super) fn backward(
     options: Options,
 ) -> Gradients {
     let channels = gamma.len();
-    let mut input = vec![0.0; x.len()];
     let arch = Arch::new();
-    // Per image and channel: the gradients of gamma and beta.
-    let sums: Vec<[f64; 2]> = input
-        .par_chunks_exact_mut(voxels)
-        .zip(
-            x.par_chunks_exact(voxels)
-                .zip(gradient.par_chunks_exact(voxels)),
-        )
-        .enumerate()
-        .map(|(row, (input, (x, gradient)))| {
-            let channel = row % channels;
-            arch.dispatch(Backward {
-                input,
-                x,
-                gradient,
-                gamma: gamma[channel],
-                beta: beta[channel],
-                options,
+    let go_back = |input: &mut [MaybeUninit<f32>]| -> Vec<[f64; 2]> {
+        input
+            .par_chunks_exact_mut(voxels)
+            .zip(
+                x.par_chunks_exact(voxels)
+                    .zip(gradient.par_chunks_exact(voxels)),
+            )
+            .enumerate()
+            .map(|(row, (input, (x, gradient)))| {
+                let channel = row % channels;
+                arch.dispatch(Backward {
+                    input,
+                    x,
+                    gradient,
+                    gamma: gamma[channel],
+                    beta: beta[channel],
+                    options,
+                })
             })
-        })
-        .collect();
+            .collect()
+    };
+    // Per image and channel: the gradients of gamma and beta.
+    // SAFETY: each channel of each image writes its voxels.
+    let (input, sums) = unsafe { written(x.len(), go_back) };
     let total = |which: usize| -> Vec<f32> {
         let of_channel = |channel: usize| {
             let images = sums.iter().skip(channel).step_by(channels);
@@ -102,7 +110,7 @@ pub(super) fn backward(
 
 /// [`forward`] of one channel of one image.
 struct Forward<'a> {
-    out: &'a mut [f32],
+    out: &'a mut [MaybeUninit<f32>],
     x: &'a [f32],
     gamma: f32,
     beta: f32,
@@ -120,14 +128,14 @@ impl WithSimd for Forward<'_> {
         let shift = self.beta - rest * scale;
         for (out, &x) in self.out.iter_mut().zip(self.x) {
             let y = (x - mean) * scale + shift;
-            *out = behind_activation(y, y, slope);
+            out.write(behind_activation(y, y, slope));
         }
     }
 }
 
 /// [`backward`] of one channel of one image.
 struct Backward<'a> {
-    input: &'a mut [f32],
+    input: &'a mut [MaybeUninit<f32>],
     x: &'a [f32],
     gradient: &'a [f32],
     gamma: f32,
@@ -155,14 +163,18 @@ impl WithSimd for Backward<'_> {
         {
             for ((input, &x), &gradient) in input.iter_mut().zip(x).zip(gradient) {
                 let y = (x - mean) * gain + shift;
-                *input = behind_activation(y, gradient, slope);
+                input.write(behind_activation(y, gradient, slope));
             }
+            // SAFETY: they were written right here.
+            let input = unsafe { input.assume_init_ref() };
             of_beta += sum(x.len(), |i| input[i]);
             of_gamma += sum(x.len(), |i| input[i] * normalized(x[i]));
         }
         let voxels = self.x.len() as f64;
         let (mean_gradient, mean_product) = ((of_beta / voxels) as f32, (of_gamma / voxels) as f32);
-        for (input, &x) in self.input.iter_mut().zip(self.x) {
+        // SAFETY: they were written above, run by run.
+        let input = unsafe { self.input.assume_init_mut() };
+        for (input, &x) in input.iter_mut().zip(self.x) {
             *input = gain * (*input - mean_gradient - normalized(x) * mean_product);
         }
         [of_gamma, of_beta]
