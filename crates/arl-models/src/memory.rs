@@ -4,8 +4,8 @@ use crate::checkpointing::is_computed_again;
 use crate::cicek_unet_config::LEVELS as CICEK_LEVELS;
 use crate::vnet_config::{LEVELS as VNET_LEVELS, VNetVariant};
 use crate::{
-    Activation, CicekUNetConfig, LayerConfig, ModelError, NetworkConfig, Normalization, UNetConfig,
-    VNetConfig,
+    Activation, CicekUNetConfig, LayerConfig, ModelError, NetworkConfig, Normalization, Precision,
+    UNetConfig, VNetConfig,
 };
 
 /// Bytes of a number in f32.
@@ -35,6 +35,19 @@ impl MemoryEstimate {
     pub fn total(&self) -> u64 {
         let kept = self.weights + self.optimizer;
         kept + (self.activations + self.backward).max(self.gradients + self.update)
+    }
+
+    /// The same for features of `precision`. In bf16 they and their gradients take half, and what a convolution's copy of its
+    /// weights takes is little beside them. Reckoned: no GPU's memory was measured.
+    pub fn in_precision(self, precision: Precision) -> Self {
+        match precision {
+            Precision::F32 => self,
+            Precision::Bf16 => Self {
+                activations: self.activations / 2,
+                backward: self.backward / 2,
+                ..self
+            },
+        }
     }
 }
 
@@ -442,4 +455,69 @@ fn cicek_unet(count: &mut Count, config: &CicekUNetConfig, images: Maps) {
     count.convolution([2 * config.features, config.num_classes], [1; 3], true);
     count.logits(images, config.num_classes);
     count.last_block(images, 2 * config.features, layers);
+}
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use burn::module::Module;
+    use burn::tensor::Device;
+
+    use super::*;
+    use crate::StageConfig;
+
+    #[test]
+    fn all_weights_are_counted() {
+        let stages = vec![
+            StageConfig::new(4, [1, 3, 3], [1; 3]),
+            StageConfig::new(8, [3; 3], [1, 2, 2]),
+            StageConfig::new(8, [3; 3], [2; 3]),
+        ];
+        let unet = UNetConfig::new(2, 3, stages);
+        let prototxt = VNetConfig::new(1, 2).with_variant(VNetVariant::Prototxt);
+        let networks = [
+            NetworkConfig::UNet(unet.clone()),
+            NetworkConfig::UNet(
+                unet.clone()
+                    .with_deep_supervision(false)
+                    .with_convolutions_per_encoder_stage(3)
+                    .with_convolutions_per_decoder_stage(1),
+            ),
+            NetworkConfig::UNet(
+                unet.with_stem_stride([1, 2, 2])
+                    .with_residual_blocks(Some(vec![1, 2, 1])),
+            ),
+            NetworkConfig::VNet(VNetConfig::new(2, 3).with_features(4)),
+            NetworkConfig::VNet(prototxt.with_features(4)),
+            NetworkConfig::CicekUNet(CicekUNetConfig::new(2, 3).with_features(4)),
+        ];
+        for normalization in ["none", "instance", "group:2"] {
+            for activation in ["relu", "prelu"] {
+                let layers = LayerConfig {
+                    normalization: normalization.parse().unwrap(),
+                    activation: activation.parse().unwrap(),
+                    dropout: 0.1,
+                };
+                for network in networks.clone() {
+                    let config = match network {
+                        NetworkConfig::UNet(config) => {
+                            NetworkConfig::UNet(config.with_layers(layers))
+                        }
+                        NetworkConfig::VNet(config) => {
+                            NetworkConfig::VNet(config.with_layers(layers))
+                        }
+                        NetworkConfig::CicekUNet(config) => {
+                            NetworkConfig::CicekUNet(config.with_layers(layers))
+                        }
+                    };
+                    let estimate = estimate_memory(&config, [16, 32, 32], 2, false).unwrap();
+                    let network = config.try_init(&Device::flex()).unwrap();
+                    let parameters = network.num_params() as u64;
+                    assert_eq!(estimate.weights, 4 * parameters, "{config:?}");
+                    let half = estimate.in_precision(Precision::Bf16);
+                    assert_eq!(half.activations, estimate.activations / 2);
+                    assert_eq!(half.weights, estimate.weights);
+                }
+            }
+        }
+    }
 }

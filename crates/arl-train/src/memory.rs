@@ -2,30 +2,67 @@
 
 use std::fs;
 
+use arl_data::Dataset;
+use arl_data::fingerprint::Fingerprint;
 use arl_data::plan::Plan;
-use arl_models::{NetworkConfig, estimate_memory};
+use arl_models::{MemoryEstimate, NetworkConfig, estimate_memory};
 
 use crate::config::TrainConfig;
 use crate::network::{network_config, planned_unet};
+use crate::planning::Planning;
 
-/// Says what a training step takes. On a CPU it warns when that is more than is free, and refuses what can't fit.
+/// A new plan. On a CPU its patch is small enough for a step of what is trained, of which `takes` says the bytes, to fit into the
+/// machine's memory; for a GPU the budget of `planning` bounds it.
+///
+/// # Errors
+/// As [`Plan::new`].
+pub fn plan(
+    dataset: &Dataset,
+    fingerprint: &Fingerprint,
+    planning: &Planning,
+    cpu: bool,
+    takes: impl Fn(&Plan) -> Option<u64>,
+) -> anyhow::Result<Plan> {
+    let memory = Memory::of_this_machine().filter(|_| cpu);
+    let fits = |plan: &Plan| match (&memory, takes(plan)) {
+        (Some(memory), Some(bytes)) => bytes <= memory.total,
+        _ => true,
+    };
+    Ok(Plan::fitting(
+        dataset,
+        fingerprint,
+        &planning.options(cpu),
+        fits,
+    )?)
+}
+
+/// Bytes that a training step takes; `None` if the network can't be built.
+pub fn of_training(plan: &Plan, config: &TrainConfig) -> Option<u64> {
+    estimate(plan, config, config.gradient_checkpointing)
+        .ok()
+        .map(|estimate| estimate.total())
+}
+
+fn estimate(
+    plan: &Plan,
+    config: &TrainConfig,
+    checkpointing: bool,
+) -> anyhow::Result<MemoryEstimate> {
+    let network = network_config(plan, config)?;
+    let estimate = estimate_memory(&network, plan.patch_size, plan.batch_size, checkpointing)?;
+    Ok(estimate.in_precision(config.precision))
+}
+
+/// Says what a training step takes. On a CPU it warns when that is more than is free, and refuses what can't fit; on a GPU it
+/// warns when that is more than the plan was made for.
 ///
 /// # Errors
 /// When the machine has less memory in all, swap included, than a step takes.
-pub fn check(plan: &Plan, config: &TrainConfig, cpu: bool) -> anyhow::Result<()> {
-    let network = network_config(plan, config)?;
-    let estimate = estimate_memory(
-        &network,
-        plan.patch_size,
-        plan.batch_size,
-        config.gradient_checkpointing,
-    )?;
+pub fn check(plan: &Plan, config: &TrainConfig, room: Room) -> anyhow::Result<()> {
+    let estimate = estimate(plan, config, config.gradient_checkpointing)?;
     let bytes = estimate.total();
-    if config.gradient_checkpointing {
-        let kept = estimate_memory(&network, plan.patch_size, plan.batch_size, false)?;
-        if kept.total() <= bytes {
-            tracing::warn!("--gradient-checkpointing saves no memory with this network");
-        }
+    if config.gradient_checkpointing && self::estimate(plan, config, false)?.total() <= bytes {
+        tracing::warn!("--gradient-checkpointing saves no memory with this network");
     }
     tracing::info!(
         "a training step takes about {} (weights {}, optimiser {}, feature maps {})",
@@ -34,12 +71,25 @@ pub fn check(plan: &Plan, config: &TrainConfig, cpu: bool) -> anyhow::Result<()>
         gigabytes(estimate.optimizer),
         gigabytes(estimate.activations)
     );
-    let (true, Some(memory)) = (cpu, Memory::of_this_machine()) else {
-        return Ok(());
-    };
     let cure = match config.gradient_checkpointing {
         true => "a smaller --patch or --batch takes less",
         false => "a smaller --patch or --batch, or --gradient-checkpointing, takes less",
+    };
+    let memory = match room {
+        Room::Machine => Memory::of_this_machine(),
+        Room::Gpu { budget } => {
+            if let Some(budget) = budget.filter(|&budget| bytes > budget) {
+                tracing::warn!(
+                    "a training step takes about {}, and the plan is made for a GPU of {}; {cure}",
+                    gigabytes(bytes),
+                    gigabytes(budget)
+                );
+            }
+            None
+        }
+    };
+    let Some(memory) = memory else {
+        return Ok(());
     };
     anyhow::ensure!(
         bytes <= memory.total,
@@ -70,6 +120,15 @@ pub fn gigabytes(bytes: u64) -> String {
         0..1_000_000_000 => format!("{:.0} MB", bytes as f64 / 1e6),
         _ => format!("{:.1} GB", bytes as f64 / 1e9),
     }
+}
+
+/// Where a training takes its memory.
+#[derive(Clone, Copy, Debug)]
+pub enum Room {
+    /// That of the machine.
+    Machine,
+    /// That of a GPU, for so many bytes of which the plan was made, if that is known.
+    Gpu { budget: Option<u64> },
 }
 
 /// Main memory in bytes.

@@ -33,6 +33,14 @@ impl PlanOptions {
         }
     }
 
+    /// Memory of the device that the plan is made for, in bytes; `None` where time bounds the patch instead.
+    pub fn memory_budget(&self) -> Option<u64> {
+        match self.preset.rules().budget {
+            Budget::Memory { bytes, .. } => Some(self.memory.unwrap_or(bytes)),
+            Budget::PatchVoxels { .. } => None,
+        }
+    }
+
     /// Whether the options make sense together; a sentence with the numbers if not.
     pub(super) fn validate(&self) -> Result<(), String> {
         if let Some(spacing) = self.target_spacing

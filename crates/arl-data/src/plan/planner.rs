@@ -23,6 +23,57 @@ impl Plan {
         fingerprint: &Fingerprint,
         options: &PlanOptions,
     ) -> Result<Self> {
+        Self::with_reason(dataset, fingerprint, options, " was asked for")
+    }
+
+    /// Plans a training that fits: with the largest patch of those for which `fits` holds, beginning with the one that the rules
+    /// give. A patch that `options` ask for stays as it is, and so does the smallest where none fits.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn fitting(
+        dataset: &Dataset,
+        fingerprint: &Fingerprint,
+        options: &PlanOptions,
+        fits: impl Fn(&Self) -> bool,
+    ) -> Result<Self> {
+        let mut plan = Self::new(dataset, fingerprint, options)?;
+        while options.patch_size.is_none() && !fits(&plan) {
+            let Some(smaller) = plan.smaller_patch() else {
+                break;
+            };
+            let options = PlanOptions {
+                patch_size: Some(smaller),
+                ..*options
+            };
+            let reason = ", since the memory of this machine is too small for a larger one";
+            let next = Self::with_reason(dataset, fingerprint, &options, reason)?;
+            let voxels = |plan: &Self| plan.patch_size.iter().product::<usize>();
+            if voxels(&next) >= voxels(&plan) {
+                break;
+            }
+            plan = next;
+        }
+        Ok(plan)
+    }
+
+    /// The patch with the least that the network allows less along its longest axis; `None` if nothing were left of it.
+    fn smaller_patch(&self) -> Option<[usize; 3]> {
+        let mut patch = self.patch_size;
+        let axis = (0..3).max_by_key(|&axis| patch[axis])?;
+        let strides = self.stages.iter().map(|stage| stage.stride[axis]);
+        let least: usize = self.stem_stride[axis] * strides.product::<usize>();
+        patch[axis] = patch[axis].checked_sub(least).filter(|&edge| edge > 0)?;
+        Some(patch)
+    }
+
+    /// As [`new`](Self::new), with what is said of a patch that the options ask for.
+    fn with_reason(
+        dataset: &Dataset,
+        fingerprint: &Fingerprint,
+        options: &PlanOptions,
+        reason: &str,
+    ) -> Result<Self> {
         let wrong = |problem: String, cure: &str| DataError::invalid(&dataset.root, problem, cure);
         if fingerprint.cases.is_empty() {
             return Err(wrong(
@@ -47,7 +98,7 @@ impl Plan {
         }
         let cannot = |problem: String| wrong(problem, "choose other options for the plan");
         options.validate().map_err(cannot)?;
-        let plan = Self::follow_rules(dataset, fingerprint, options).map_err(cannot)?;
+        let plan = Self::follow_rules(dataset, fingerprint, options, reason).map_err(cannot)?;
         plan.validate().map_err(cannot)?;
         Ok(plan)
     }
@@ -56,6 +107,7 @@ impl Plan {
         dataset: &Dataset,
         fingerprint: &Fingerprint,
         options: &PlanOptions,
+        reason_of_patch: &str,
     ) -> std::result::Result<Self, String> {
         let rules = options.preset.rules();
         let mut reasons = Vec::new();
@@ -91,7 +143,7 @@ impl Plan {
         reasons.push(format!(
             "Patch {patch_size:?} voxels{}: the median case has {median:?}, and {}.",
             if options.patch_size.is_some() {
-                " was asked for"
+                reason_of_patch
             } else {
                 ""
             },

@@ -423,6 +423,37 @@ fn what_is_asked_for_is_planned() {
 }
 
 #[test]
+fn a_patch_shrinks_until_it_fits_unless_it_was_asked_for() {
+    let fingerprint = fingerprint(vec![([1.0; 3], [300; 3], [300; 3]); 20]);
+    let dataset = dataset(vec!["CT".into()], 3);
+    let voxels = |plan: &Plan| plan.patch_size.iter().product::<usize>();
+    let fitting = |options: &PlanOptions, most: usize| {
+        Plan::fitting(&dataset, &fingerprint, options, |plan| voxels(plan) <= most).unwrap()
+    };
+    let most = 64 * 80 * 96;
+    for options in [plain(), PlanOptions::new(Preset::Cpu)] {
+        let free = Plan::new(&dataset, &fingerprint, &options).unwrap();
+        assert_eq!(fitting(&options, usize::MAX), free);
+        let half = fitting(&options, voxels(&free) / 2);
+        half.validate().unwrap();
+        let found = voxels(&half);
+        assert!(
+            found <= voxels(&free) / 2 && found > voxels(&free) / 4,
+            "{found}"
+        );
+        let said = |reason: &String| reason.contains("the memory of this machine is too small");
+        assert!(half.reasons.iter().any(said) && !free.reasons.iter().any(said));
+        // Where none fits, the smallest.
+        assert!(voxels(&fitting(&options, 0)) <= 32 * 32 * 32);
+    }
+    let asked = PlanOptions {
+        patch_size: Some([128; 3]),
+        ..plain()
+    };
+    assert_eq!(fitting(&asked, most).patch_size, [128; 3]);
+}
+
+#[test]
 fn drawn_shapes_and_spacings_always_give_a_valid_plan_or_a_sentence() {
     use rand::{RngExt, SeedableRng};
     let mut rng = rand::rngs::StdRng::seed_from_u64(5);

@@ -18,12 +18,9 @@ pub fn run(arguments: &PlanArguments) -> anyhow::Result<ExitCode> {
     let dataset = Dataset::open_with(&arguments.dataset, &arguments.reading.options())?;
     let found = device::list_for(arguments.device);
     let cpu = device::choose(arguments.device, &found)?.kind == "cpu";
-    let options = arguments.planning.options(cpu);
-    let mut plan = Plan::new(
-        &dataset,
-        &fingerprint(&dataset, CacheOptions::default().memory)?,
-        &options,
-    )?;
+    let fingerprint = fingerprint(&dataset, CacheOptions::default().memory)?;
+    let planning = &arguments.planning;
+    let mut plan = memory::plan(&dataset, &fingerprint, planning, cpu, memory::of_planned)?;
     if arguments.low_resolution {
         plan = plan.at_low_resolution().context(
             "there is no training at a low resolution: a patch sees enough of the median case, or the coarser one would \

@@ -14,6 +14,7 @@ use super::{CaseProgress, plan};
 use crate::cli::PreprocessArguments;
 use crate::config::{read_json, write_json};
 use crate::device;
+use crate::memory;
 use crate::planning::Planning;
 
 /// Fills a cache, or goes on with it.
@@ -46,12 +47,9 @@ pub fn run(arguments: &PreprocessArguments) -> anyhow::Result<ExitCode> {
         None => {
             let found = device::list_for(arguments.device);
             let cpu = device::choose(arguments.device, &found)?.kind == "cpu";
-            let options = arguments.planning.options(cpu);
-            Plan::new(
-                &dataset,
-                &plan::fingerprint(&dataset, arguments.ram)?,
-                &options,
-            )?
+            let fingerprint = plan::fingerprint(&dataset, arguments.ram)?;
+            let planning = &arguments.planning;
+            memory::plan(&dataset, &fingerprint, planning, cpu, memory::of_planned)?
         }
     };
     check_fit(&plan, &dataset)?;

@@ -15,7 +15,7 @@ use crate::checkpoints::{Manifest, last_complete};
 use crate::cli::{ReadingArguments, TrainArguments};
 use crate::config::{Augment, TrainConfig, first_choices, write_json};
 use crate::layers::LayerChoices;
-use crate::memory;
+use crate::memory::{self, Room};
 use crate::planning::Planning;
 use crate::run::Run;
 use crate::{device, preview, trainer};
@@ -84,7 +84,10 @@ fn start(arguments: &TrainArguments) -> anyhow::Result<()> {
     let plan = match (&arguments.plan, &prepared) {
         (Some(path), _) => Plan::load(path)?,
         (None, Some(prepared)) => Plan::load(&prepared.plan)?,
-        (None, None) => Plan::new(dataset, &fingerprint, &config.planning.options(cpu))?,
+        (None, None) => {
+            let takes = |plan: &Plan| memory::of_training(plan, &config);
+            memory::plan(dataset, &fingerprint, &config.planning, cpu, takes)?
+        }
     };
     check_fit(&plan, dataset)?;
     if let Some(prepared) = &prepared {
@@ -96,7 +99,15 @@ fn start(arguments: &TrainArguments) -> anyhow::Result<()> {
         check_name(&plan, dataset, &prepared.plan)?;
     }
     config.loss_config(&plan)?;
-    memory::check(&plan, &config, cpu)?;
+    let made_here = arguments.plan.is_none() && prepared.is_none();
+    let budget = config.planning.options(cpu).memory_budget();
+    let room = match cpu {
+        true => Room::Machine,
+        false => Room::Gpu {
+            budget: budget.filter(|_| made_here),
+        },
+    };
+    memory::check(&plan, &config, room)?;
     device::check_precision(config.precision, &device, &found)?;
     let transforms = config.augment.transforms(&plan);
     transforms
