@@ -3,7 +3,8 @@ this and reads the JSON that it prints.
 
     python training_step.py FEATURES PATCH BATCH CLASSES WARM_UP,ROUNDS,STEPS cpu|cuda WAYS
 
-WAYS are `eager`, or some of `channels-last`, `compiled` and `amp` (bf16), with commas between.
+WAYS are `eager`, or some of `channels-last`, `compiled` and `amp` (bf16), with commas between; `kept-memory` says that the environment
+tells the allocator to keep freed memory, and changes nothing here.
 """
 
 import json
@@ -23,7 +24,7 @@ patch, batch, classes = map(int, sys.argv[2:5])
 warm_up, rounds, steps = (int(text) for text in sys.argv[5].split(","))
 device = torch.device(sys.argv[6])
 ways = set(sys.argv[7].split(","))
-if unknown := ways - {"eager", "channels-last", "compiled", "amp"}:
+if unknown := ways - {"eager", "channels-last", "compiled", "amp", "kept-memory"}:
     sys.exit(f"no way {unknown}")
 
 

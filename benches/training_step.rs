@@ -18,7 +18,8 @@
 //! Where the binary runs on another machine than built it, the environment variable `ARL_TRAINING_STEP_PY` names that file.
 //!
 //! Each is measured in a process of its own, so that no one finds the memory of another. On the CPU the allocator is that of
-//! the command `arl`, which keeps freed memory; with the system's the kernel clears each page of a large tensor anew.
+//! the command `arl`, which keeps freed memory; with the system's the kernel clears each page of a large tensor anew. PyTorch is
+//! timed as it comes, and once more where glibc is told to keep freed memory too (`kept-memory`).
 
 #[path = "../tests/common/short_training.rs"]
 mod short_training;
@@ -48,6 +49,13 @@ const BATCH: usize = 2;
 const DICE: &str = "--dice";
 /// The option by which the bench calls itself to measure one case.
 const MEASURE: &str = "--measure";
+/// The way of PyTorch in which glibc keeps freed memory, and what tells it to.
+const KEPT_MEMORY: &str = "eager,kept-memory";
+const KEEP_MEMORY: [(&str, &str); 3] = [
+    ("MALLOC_MMAP_MAX_", "0"),
+    ("MALLOC_TRIM_THRESHOLD_", "1000000000000"),
+    ("MALLOC_TOP_PAD_", "1000000000"),
+];
 /// Whether ours computes its stages again in the backward pass.
 const CHECKPOINTING: &str = "--gradient-checkpointing";
 
@@ -298,7 +306,7 @@ fn main() {
                 continue;
             }
             let ways: &[&str] = match (device, precision) {
-                ("cpu", _) => &["eager"],
+                ("cpu", _) => &["eager", KEPT_MEMORY],
                 (_, Precision::F32) => &[
                     "eager",
                     "channels-last",
@@ -315,7 +323,11 @@ fn main() {
             for way in ways {
                 let features: Vec<String> = network.features.iter().map(usize::to_string).collect();
                 let effort = Effort::on(device);
-                let theirs = answer(Command::new(&python).arg(&peer).args([
+                let mut theirs = Command::new(&python);
+                if *way == KEPT_MEMORY {
+                    theirs.envs(KEEP_MEMORY);
+                }
+                let theirs = answer(theirs.arg(&peer).args([
                     features.join(","),
                     patch.to_string(),
                     BATCH.to_string(),

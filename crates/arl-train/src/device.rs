@@ -9,6 +9,8 @@ use crate::config::DeviceChoice;
 /// Environment variable that, set to 1, lets `--device wgpu` take software that imitates a GPU, for tests without one. It is many
 /// times slower than the CPU itself.
 const ALLOW_SOFTWARE: &str = "ARL_ALLOW_SOFTWARE_GPU";
+/// With this environment variable at 1 convolutions leave a GPU's matrix units alone, and f32 is computed in f32.
+const NO_MATRIX_UNITS: &str = "ARL_NO_MATRIX_UNITS";
 
 /// A device that was found, or why there is none of its kind.
 #[derive(Clone, Debug, Serialize)]
@@ -82,12 +84,14 @@ pub fn open(choice: DeviceChoice) -> anyhow::Result<(Device, Found)> {
         // might read it on a thread of its own: Burn offers no other way.
         unsafe { std::env::set_var("BURN_DEVICE", default) };
     }
-    for dtype in arl_models::use_matrix_units(&device).wrong {
-        tracing::warn!(
-            "{}: its driver computes {dtype:?} wrongly on the GPU's matrix units, so they are not used for it; a newer driver \
-             may be faster",
-            wanted.name
-        );
+    if std::env::var(NO_MATRIX_UNITS).as_deref() != Ok("1") {
+        for dtype in arl_models::use_matrix_units(&device).wrong {
+            tracing::warn!(
+                "{}: its driver computes {dtype:?} wrongly on the GPU's matrix units, so they are not used for it; a newer driver \
+                 may be faster",
+                wanted.name
+            );
+        }
     }
     Ok((device, wanted.clone()))
 }
@@ -111,9 +115,15 @@ pub fn check_precision(precision: Precision, device: &Device, found: &Found) -> 
         found.kind != "cpu",
         "--precision bf16 is for GPUs: the CPU computes it by way of f32, which is slower than f32 itself; leave it out"
     );
+    // The shaders of a build without these features are WGSL, which has no bf16.
+    let in_wgsl = found.kind == "wgpu" && !cfg!(any(feature = "vulkan", feature = "metal"));
+    let cure = match in_wgsl {
+        true => "build with --features vulkan (or metal), or leave --precision out",
+        false => "leave --precision out",
+    };
     anyhow::ensure!(
         device.supports_dtype(FloatDType::BF16),
-        "{} ({}) has no arithmetic in bf16; leave --precision out",
+        "{} ({}) has no arithmetic in bf16 in this build; {cure}",
         found.name,
         found.kind
     );
