@@ -110,6 +110,15 @@ pub enum Network {
 }
 
 impl Network {
+    /// The description that the network was made from.
+    pub fn config(&self) -> NetworkConfig {
+        match self {
+            Self::UNet(network) => NetworkConfig::UNet(network.config().clone()),
+            Self::VNet(network) => NetworkConfig::VNet(network.config().clone()),
+            Self::CicekUNet(network) => NetworkConfig::CicekUNet(network.config().clone()),
+        }
+    }
+
     fn model(&self) -> &dyn SegmentationModel {
         match self {
             Self::UNet(network) => network,

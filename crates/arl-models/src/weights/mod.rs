@@ -33,13 +33,13 @@ use names::{Name, Names};
 /// let stages = vec![StageConfig::new(4, [3; 3], [1; 3]), StageConfig::new(8, [3; 3], [2; 3])];
 /// let config = NetworkConfig::UNet(UNetConfig::new(1, 2, stages));
 /// let network = config.init_seeded(&Device::flex(), 1)?;
-/// let weights = Weights::of(&network, &config);
+/// let weights = Weights::of(&network);
 /// assert_eq!(weights.shape("decoder.transpconvs.0.weight"), Some([8, 4, 2, 2, 2].to_vec()));
 ///
 /// let file = std::env::temp_dir().join("arl-example.safetensors");
 /// weights.write(&file, [])?;
 /// let other = config.init_seeded(&Device::flex(), 2)?;
-/// let same = Weights::read(&file)?.load_into(other, &config)?;
+/// let same = Weights::read(&file)?.load_into(other)?;
 /// # std::fs::remove_file(&file)?;
 /// # Ok(())
 /// # }
@@ -52,8 +52,8 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// The weights of a network, which `config` describes.
-    pub fn of(network: &Network, config: &NetworkConfig) -> Self {
+    /// The weights of a network.
+    pub fn of(network: &Network) -> Self {
         struct Collect {
             names: Names,
             tensors: BTreeMap<String, TensorData>,
@@ -79,7 +79,7 @@ impl Weights {
             }
         }
         let mut collect = Collect {
-            names: Names::new(config),
+            names: Names::of(network),
             tensors: BTreeMap::new(),
         };
         network.visit(&mut collect);
@@ -179,16 +179,12 @@ impl Weights {
         self.tensors.keys().map(String::as_str)
     }
 
-    /// A network with these weights instead of its own; `config` describes it.
+    /// The network with these weights instead of its own.
     ///
     /// # Errors
     /// Names every tensor that the network has and these weights have not, every one that the network has not, and every one
     /// of another size.
-    pub fn load_into(
-        &self,
-        network: Network,
-        config: &NetworkConfig,
-    ) -> Result<Network, WeightsError> {
+    pub fn load_into(&self, network: Network) -> Result<Network, WeightsError> {
         struct Load<'a> {
             names: Names,
             tensors: BTreeMap<&'a str, &'a TensorData>,
@@ -239,7 +235,7 @@ impl Weights {
             }
         }
         let mut load = Load {
-            names: Names::new(config),
+            names: Names::of(&network),
             tensors,
             used: BTreeSet::new(),
             missing: Vec::new(),

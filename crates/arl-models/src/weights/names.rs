@@ -1,6 +1,6 @@
 //! What PyTorch calls the parameters of our networks.
 
-use crate::{NetworkConfig, Normalization, UNetConfig};
+use crate::{Network, Normalization, UNetConfig};
 
 /// Follows a visit of a network and knows the name of the parameter that it has come to.
 pub(super) struct Names {
@@ -19,11 +19,12 @@ pub(super) struct Name {
 }
 
 impl Names {
-    pub fn new(config: &NetworkConfig) -> Self {
+    /// For a visit of this network.
+    pub fn of(network: &Network) -> Self {
         Self {
-            unet: match config {
-                NetworkConfig::UNet(config) => Some(config.clone()),
-                NetworkConfig::VNet(_) | NetworkConfig::CicekUNet(_) => None,
+            unet: match network {
+                Network::UNet(unet) => Some(unet.config().clone()),
+                Network::VNet(_) | Network::CicekUNet(_) => None,
             },
             path: Vec::new(),
         }

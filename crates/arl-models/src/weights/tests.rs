@@ -62,11 +62,12 @@ fn written_and_read_weights_are_the_same_bits() {
             config.try_init(&device).unwrap(),
         );
         let note = ("made by".to_owned(), "a test".to_owned());
-        Weights::of(&network, &config).write(&path, [note]).unwrap();
+        Weights::of(&network).write(&path, [note]).unwrap();
         assert_ne!(values(&network), values(&other));
         let weights = Weights::read(&path).unwrap();
-        let loaded = weights.load_into(other, &config).unwrap();
+        let loaded = weights.load_into(other).unwrap();
         assert_eq!(values(&loaded), values(&network), "{config:?}");
+        assert_eq!(loaded.config(), config);
     }
 }
 
@@ -75,7 +76,7 @@ fn names_and_layouts_are_nnunets() {
     let config = NetworkConfig::UNet(
         UNetConfig::new(2, 3, stages()).with_residual_blocks(Some(vec![1, 2, 1])),
     );
-    let weights = Weights::of(&config.try_init(&Device::flex()).unwrap(), &config);
+    let weights = Weights::of(&config.try_init(&Device::flex()).unwrap());
     for (name, shape) in [
         ("encoder.stem.convs.0.conv.weight", &[4, 2, 1, 3, 3][..]),
         (
@@ -119,9 +120,9 @@ fn every_name_is_what_nnunets_own_checkpoints_hold() {
         let checkpoint =
             Weights::read(&references.join(name).join("checkpoint_final.pth")).unwrap();
         let network = config.try_init(&Device::flex()).unwrap();
-        let network = checkpoint.load_into(network, &config).unwrap();
+        let network = checkpoint.load_into(network).unwrap();
         let file = folder.path().join(name);
-        let weights = Weights::of(&network, &config).with_every_name(&config);
+        let weights = Weights::of(&network).with_every_name(&config);
         weights.write(&file, []).unwrap();
         let written = Weights::read(&file).unwrap();
         assert_eq!(
@@ -138,7 +139,7 @@ fn every_name_is_what_nnunets_own_checkpoints_hold() {
         assert!(Weights::read(&file).unwrap().names().eq(written.names()));
         // And what is read again is the same network.
         let other = config.try_init(&Device::flex()).unwrap();
-        let loaded = written.load_into(other, &config).unwrap();
+        let loaded = written.load_into(other).unwrap();
         assert_eq!(values(&loaded), values(&network));
     }
 }
@@ -195,7 +196,7 @@ fn places_in_blocks_follow_the_layers_that_there_are() {
 fn every_tensor_that_does_not_fit_is_named() {
     let device = Device::flex();
     let config = NetworkConfig::UNet(UNetConfig::new(2, 3, stages()));
-    let mut weights = Weights::of(&config.try_init(&device).unwrap(), &config);
+    let mut weights = Weights::of(&config.try_init(&device).unwrap());
     let head = "decoder.seg_layers.1.bias";
     weights
         .tensors
@@ -218,7 +219,7 @@ fn every_tensor_that_does_not_fit_is_named() {
     let differing = "decoder.encoder.stages.0.0.convs.1.conv.bias";
     weights.tensors.insert(differing.into(), other_bias);
     let other = config.try_init(&device).unwrap();
-    let error = weights.load_into(other, &config).unwrap_err();
+    let error = weights.load_into(other).unwrap_err();
     let WeightsError::Other {
         missing,
         unexpected,
@@ -245,13 +246,13 @@ fn every_tensor_that_does_not_fit_is_named() {
 fn names_of_compiled_and_distributed_networks_are_known() {
     let config = NetworkConfig::UNet(UNetConfig::new(2, 3, stages()));
     let network = config.try_init(&Device::flex()).unwrap();
-    let mut weights = Weights::of(&network, &config);
+    let mut weights = Weights::of(&network);
     let tensors = std::mem::take(&mut weights.tensors).into_iter();
     weights.tensors = tensors
         .map(|(name, data)| (format!("module._orig_mod.{name}"), data))
         .collect();
     let other = config.try_init(&Device::flex()).unwrap();
-    let loaded = weights.load_into(other, &config).unwrap();
+    let loaded = weights.load_into(other).unwrap();
     assert_eq!(values(&loaded), values(&network));
 }
 
@@ -260,7 +261,7 @@ fn foreign_and_damaged_files_are_one_line() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("weights");
     let config = &networks()[0];
-    Weights::of(&config.try_init(&Device::flex()).unwrap(), config)
+    Weights::of(&config.try_init(&Device::flex()).unwrap())
         .write(&path, [])
         .unwrap();
     let whole = std::fs::read(&path).unwrap();
@@ -313,9 +314,9 @@ fn a_network_with_other_axes_gives_the_same_for_an_image_with_other_axes() {
                 stage.stride = order.map(|axis| stage.stride[axis]);
             }
         }
-        let weights = Weights::of(&network, &config).with_axes(order);
+        let weights = Weights::of(&network).with_axes(order);
         let other = weights
-            .load_into(turned.try_init(&device).unwrap(), &turned)
+            .load_into(turned.try_init(&device).unwrap())
             .unwrap();
         let channels = match config {
             NetworkConfig::UNet(_) => 2,
@@ -336,7 +337,7 @@ fn a_network_with_other_axes_gives_the_same_for_an_image_with_other_axes() {
 fn axes_turned_there_and_back_are_the_same_bits() {
     for config in networks() {
         let network = config.init_seeded(&Device::flex(), 3).unwrap();
-        let weights = Weights::of(&network, &config);
+        let weights = Weights::of(&network);
         let same = weights.clone().with_axes([2, 0, 1]).with_axes([1, 2, 0]);
         assert_eq!(same.tensors, weights.tensors);
     }
