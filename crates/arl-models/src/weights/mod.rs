@@ -94,9 +94,11 @@ impl Weights {
     /// each tensor once.
     pub fn with_every_name(mut self, config: &NetworkConfig) -> Self {
         if let NetworkConfig::UNet(unet) = config {
+            let dropout = unet.layers.dropout > 0.0;
+            let others = |name| names::repeated(unet, dropout, name);
             let names = self.tensors.keys();
             self.repeated = names
-                .flat_map(|name| names::repeated(unet, name).map(|other| (other, name.clone())))
+                .flat_map(|name| others(name).map(|other| (other, name.clone())))
                 .filter(|(other, _)| !self.tensors.contains_key(other))
                 .collect();
         }
@@ -242,12 +244,19 @@ impl Weights {
             misshaped: Vec::new(),
         };
         let network = network.map(&mut load);
-        let unexpected: Vec<String> = (load.tensors.keys())
-            .filter(|&&name| !load.used.contains(name) && !is_repeated(name, &load.tensors))
+        let Load {
+            names,
+            tensors,
+            used,
+            missing,
+            misshaped,
+        } = load;
+        let expected = with_repeated(with_batches(used), &names, &tensors);
+        let unexpected: Vec<String> = (tensors.keys())
+            .filter(|&&name| !expected.contains(name))
             .map(|&name| name.to_owned())
             .chain(twice)
             .collect();
-        let (missing, misshaped) = (load.missing, load.misshaped);
         match missing.is_empty() && unexpected.is_empty() && misshaped.is_empty() {
             true => Ok(network),
             false => Err(WeightsError::Other {
@@ -273,31 +282,36 @@ fn without_wrappers(mut name: &str) -> &str {
     name
 }
 
-/// Whether nnU-Net's networks list a tensor under this name that they have under another, and it is the same; or PyTorch
-/// counts batches under it, for a normalisation that is there.
-fn is_repeated(name: &str, tensors: &BTreeMap<&str, &TensorData>) -> bool {
-    let same = |other: &str| {
-        let (Some(one), Some(other)) = (tensors.get(name), tensors.get(other)) else {
-            return false;
-        };
-        one.shape() == other.shape() && one.as_bytes() == other.as_bytes()
+/// The names, and those of what PyTorch counts for each normalisation among them that gathers statistics.
+fn with_batches(mut names: BTreeSet<String>) -> BTreeSet<String> {
+    let norms = names
+        .iter()
+        .filter_map(|name| name.strip_suffix(".running_mean"));
+    let counts: Vec<String> = norms.map(|norm| format!("{norm}.{BATCHES}")).collect();
+    names.extend(counts);
+    names
+}
+
+/// The names, and the other ones under which the same tensors are listed again.
+fn with_repeated(
+    mut names: BTreeSet<String>,
+    network: &Names,
+    tensors: &BTreeMap<&str, &TensorData>,
+) -> BTreeSet<String> {
+    let same = |name: &str, other: &str| match (tensors.get(name), tensors.get(other)) {
+        (Some(one), Some(other)) => {
+            one.shape() == other.shape() && one.as_bytes() == other.as_bytes()
+        }
+        _ => false,
     };
-    let of_encoder = name.strip_prefix("decoder.encoder.");
-    let first = of_encoder.map_or_else(|| name.to_owned(), |rest| format!("encoder.{rest}"));
-    if of_encoder.is_some() && same(&first) {
-        return true;
-    }
-    if let Some((block, leaf)) = first.split_once(".all_modules.") {
-        // `all_modules` counts the layers of a block; which of them there are differs.
-        let leaf = leaf.split_once('.').map_or(leaf, |(_, leaf)| leaf);
-        return ["conv", "norm", "nonlin"]
-            .iter()
-            .any(|layer| same(&format!("{block}.{layer}.{leaf}")));
-    }
-    match first.strip_suffix(BATCHES) {
-        Some(norm) => tensors.contains_key(format!("{norm}running_mean").as_str()),
-        None => false,
-    }
+    let again: Vec<String> = (names.iter())
+        .flat_map(|name| {
+            let others = network.others(name).into_iter();
+            others.filter(|other| same(name, other))
+        })
+        .collect();
+    names.extend(again);
+    names
 }
 
 /// A tensor `[outer, inner, d, h, w]` with its last three axes in another order.

@@ -177,7 +177,7 @@ fn places_in_blocks_follow_the_layers_that_there_are() {
             "decoder.stages.0.convs.0.all_modules.2.bias",
         ),
     ] {
-        let found: Vec<String> = names::repeated(&config, name).collect();
+        let found: Vec<String> = names::repeated(&config, true, name).collect();
         assert_eq!(found[0], expected);
         let in_encoder = name.starts_with("encoder.");
         assert_eq!(found.len(), if in_encoder { 3 } else { 1 }, "{found:?}");
@@ -185,11 +185,47 @@ fn places_in_blocks_follow_the_layers_that_there_are() {
     let once = ["decoder.transpconvs.0.weight", "decoder.seg_layers.0.bias"];
     assert!(
         once.iter()
-            .all(|name| names::repeated(&config, name).next().is_none())
+            .all(|name| names::repeated(&config, true, name).next().is_none())
     );
     let added = "encoder.stages.0.blocks.0.nonlin2.weight";
-    let found: Vec<String> = names::repeated(&config, added).collect();
+    let found: Vec<String> = names::repeated(&config, true, added).collect();
     assert_eq!(found, [format!("decoder.{added}")]);
+}
+
+/// `dynamic-network-architectures` 0.4.4 gives dropout its place among the layers whatever its probability is.
+#[test]
+fn networks_whose_dropout_drops_nothing_are_loaded() {
+    let unet = UNetConfig::new(2, 3, stages());
+    let learned = LayerConfig {
+        normalization: Normalization::Batch,
+        activation: Activation::PRelu,
+        dropout: 0.0,
+    };
+    for unet in [
+        unet.clone(),
+        unet.clone().with_layers(learned),
+        unet.with_residual_blocks(Some(vec![1, 2, 1]))
+            .with_layers(learned),
+    ] {
+        let mut dropping = unet.clone();
+        dropping.layers.dropout = 0.5;
+        let (config, dropping) = (NetworkConfig::UNet(unet), NetworkConfig::UNet(dropping));
+        let init = |config: &NetworkConfig| config.try_init(&Device::flex()).unwrap();
+        for (from, names, to) in [
+            (&config, &dropping, &config),
+            (&config, &config, &dropping),
+            (&dropping, &dropping, &dropping),
+        ] {
+            let network = init(from);
+            let mut weights = Weights::of(&network).with_every_name(names);
+            for (other, name) in std::mem::take(&mut weights.repeated) {
+                let data = weights.tensors[&name].clone();
+                weights.tensors.insert(other, data);
+            }
+            let loaded = weights.load_into(init(to)).unwrap();
+            assert_eq!(values(&loaded), values(&network));
+        }
+    }
 }
 
 #[test]
@@ -214,10 +250,17 @@ fn every_tensor_that_does_not_fit_is_named() {
     ] {
         weights.tensors.insert(again.into(), bias.clone());
     }
-    // This is not: it says that it is the same, and differs.
+    // These are not: one says that it is the same, and differs; one is the same in a place where the convolution is not; one counts
+    // for a normalisation that gathers nothing.
     let other_bias = TensorData::new(vec![7f32; 4], [4]);
     let differing = "decoder.encoder.stages.0.0.convs.1.conv.bias";
     weights.tensors.insert(differing.into(), other_bias);
+    let misplaced = "encoder.stages.0.0.convs.0.all_modules.1.weight";
+    let weight = weights.tensors["encoder.stages.0.0.convs.0.conv.weight"].clone();
+    weights.tensors.insert(misplaced.into(), weight);
+    let count = TensorData::new(vec![0i64], [0usize; 0]);
+    let counted = "encoder.stages.0.0.convs.0.norm.num_batches_tracked";
+    weights.tensors.insert(counted.into(), count);
     let other = config.try_init(&device).unwrap();
     let error = weights.load_into(other).unwrap_err();
     let WeightsError::Other {
@@ -229,14 +272,18 @@ fn every_tensor_that_does_not_fit_is_named() {
         panic!("{error}");
     };
     assert_eq!(*missing, ["decoder.transpconvs.0.bias"]);
-    assert_eq!(*unexpected, [differing, "somebody.else"]);
+    assert_eq!(
+        *unexpected,
+        [differing, misplaced, counted, "somebody.else"]
+    );
     assert_eq!(
         *misshaped,
         ["decoder.seg_layers.1.bias ([6] instead of [3])"]
     );
     let line = error.to_string();
     assert!(
-        line.contains("2 unexpected: decoder.encoder.stages.0.0.convs.1.conv.bias, somebody.else")
+        line.contains("4 unexpected: decoder.encoder.stages.0.0.convs.1.conv.bias, ")
+            && line.contains(".norm.num_batches_tracked, somebody.else; ")
             && line.lines().count() == 1,
         "{line}"
     );
