@@ -1,5 +1,6 @@
 //! Weights of networks as PyTorch names and stores them.
 
+mod dtype;
 mod error;
 mod names;
 mod read;
@@ -10,8 +11,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
-use burn::tensor::{DType, Tensor, TensorData};
-use safetensors::tensor::{Dtype, TensorView};
+use burn::tensor::{Tensor, TensorData};
+use safetensors::tensor::TensorView;
 
 use crate::{Network, NetworkConfig};
 pub use error::WeightsError;
@@ -142,7 +143,8 @@ impl Weights {
         })
     }
 
-    /// Writes safetensors, with notes beside the tensors. What is at `path` is overwritten.
+    /// Writes safetensors, with notes beside the tensors: those of a network in f32, those that were read in the numbers that they
+    /// had. What is at `path` is overwritten.
     ///
     /// # Errors
     /// When the file can't be written.
@@ -159,10 +161,7 @@ impl Weights {
         let again = self.repeated.iter();
         let again = again.map(|(other, name)| (other, &self.tensors[name]));
         for (name, tensor) in self.tensors.iter().chain(again) {
-            let dtype = match tensor.dtype() {
-                DType::I64 => Dtype::I64,
-                _ => Dtype::F32,
-            };
+            let dtype = dtype::to_store(tensor.dtype()).expect("of a network, or as it was read");
             let view = TensorView::new(dtype, tensor.shape().to_vec(), tensor.as_bytes());
             views.push((name, view.map_err(|error| failed(error.to_string()))?));
         }

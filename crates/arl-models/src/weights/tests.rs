@@ -1,7 +1,8 @@
 use std::io::Write;
 
 use burn::module::{Module, ModuleVisitor, Param};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, Tensor};
+use safetensors::Dtype;
 
 use super::*;
 use crate::{
@@ -68,6 +69,29 @@ fn written_and_read_weights_are_the_same_bits() {
         let loaded = weights.load_into(other).unwrap();
         assert_eq!(values(&loaded), values(&network), "{config:?}");
         assert_eq!(loaded.config(), config);
+    }
+}
+
+#[test]
+fn weights_of_every_type_are_written_as_they_were_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let (first, second) = (folder.path().join("first"), folder.path().join("second"));
+    for (stored, dtype) in [
+        (Dtype::F16, DType::F16),
+        (Dtype::BF16, DType::BF16),
+        (Dtype::F32, DType::F32),
+        (Dtype::F64, DType::F64),
+        (Dtype::I64, DType::I64),
+    ] {
+        let bytes: Vec<u8> = (0..6 * dtype.size()).map(|i| i as u8).collect();
+        let view = TensorView::new(stored, vec![2, 3], &bytes).unwrap();
+        safetensors::serialize_to_file([("tensor", view)], None, &first).unwrap();
+        let weights = Weights::read(&first).unwrap();
+        weights.write(&second, []).unwrap();
+        let again = Weights::read(&second).unwrap();
+        assert_eq!(again.tensors["tensor"].dtype(), dtype);
+        assert_eq!(again.tensors["tensor"].as_bytes(), bytes);
+        assert_eq!(again.shape("tensor"), Some(vec![2, 3]));
     }
 }
 
