@@ -2,6 +2,7 @@ use burn::config::Config;
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
+use crate::checks::check_divisors;
 use crate::initialization::draw_weights;
 use crate::{CicekUNet, LayerConfig, ModelError};
 
@@ -73,7 +74,7 @@ impl CicekUNetConfig {
         self.validate()?;
         if self.padding == Padding::Same {
             let divisors = self.patch_divisors();
-            crate::error::check_divisors(patch, divisors)?;
+            check_divisors(patch, divisors)?;
             return self.layers.check_deepest(patch, divisors);
         }
         match (0..3).find(|&axis| valid_output(patch[axis]).is_none()) {

@@ -41,6 +41,7 @@
 
 mod channels_last;
 mod checkpointing;
+mod checks;
 mod cicek_unet;
 mod cicek_unet_config;
 mod conv_block;

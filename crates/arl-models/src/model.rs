@@ -11,7 +11,8 @@ pub trait SegmentationModel {
     /// and serve deep supervision. A network without deep supervision returns one tensor.
     ///
     /// # Panics
-    /// If the shape of `images` does not fit the network; see [`patch_divisors`](Self::patch_divisors).
+    /// If the images have other channels than the network takes, or sizes that the `check_patch` of its description refuses; with the
+    /// sentence of the [`ModelError`](crate::ModelError).
     fn forward(&self, images: Tensor<5>) -> Vec<Tensor<5>>;
 
     /// Logits at the resolution of `images` alone; the other heads are not computed.

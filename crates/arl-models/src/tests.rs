@@ -194,6 +194,51 @@ fn unet_refuses_a_patch_with_the_numbers() {
 }
 
 #[test]
+#[should_panic(
+    expected = "patch [8, 10, 8] does not fit the network: axis 1 has 10 voxels, \
+                           not a multiple of 4; each size must be a positive multiple of [4, 4, 4]"
+)]
+fn unet_takes_no_images_that_its_strides_do_not_divide() {
+    let device = Device::flex();
+    let model = isotropic().try_init(&device).unwrap();
+    model.forward(Tensor::zeros([1, 2, 8, 10, 8], &device));
+}
+
+#[test]
+#[should_panic(expected = "the images have 3 channels, and the network takes 2")]
+fn unet_takes_no_images_of_other_channels() {
+    let device = Device::flex();
+    let model = residual().try_init(&device).unwrap();
+    model.predict(Tensor::zeros([1, 3, 8, 8, 8], &device));
+}
+
+#[test]
+#[should_panic(expected = "patch [4, 4, 4] leaves one voxel at the deepest stage")]
+fn unet_takes_no_images_that_are_one_voxel_at_its_deepest_stage() {
+    let device = Device::flex().autodiff().gradient_checkpointing();
+    let model = isotropic().try_init(&device).unwrap();
+    model.forward(Tensor::zeros([1, 2, 4, 4, 4], &device));
+}
+
+#[test]
+#[should_panic(expected = "axis 2 has 24 voxels, not a multiple of 16")]
+fn vnet_takes_no_images_of_other_sizes_when_checkpointing() {
+    let device = Device::flex().autodiff().gradient_checkpointing();
+    let config = NetworkConfig::VNet(VNetConfig::new(1, 2).with_features(2));
+    let network = config.try_init(&device).unwrap();
+    network.forward(Tensor::<5>::zeros([1, 1, 16, 16, 24], &device).require_grad());
+}
+
+#[test]
+#[should_panic(expected = "axis 0 has 96 voxels; the nearest sizes that do are 92 and 100")]
+fn the_first_unet_takes_no_images_that_valid_convolutions_use_up() {
+    let device = Device::flex();
+    let config = CicekUNetConfig::new(1, 2).with_padding(Padding::Valid);
+    let model = config.with_features(2).try_init(&device).unwrap();
+    model.predict(Tensor::zeros([1, 1, 96, 92, 92], &device));
+}
+
+#[test]
 fn unet_refuses_descriptions_that_cannot_work() {
     let message = |config: UNetConfig| config.try_init(&Device::flex()).unwrap_err().to_string();
     let mut none = isotropic();

@@ -3,6 +3,7 @@ use burn::tensor::{Device, Tensor};
 
 use crate::channels_last::join_channels;
 use crate::checkpointing::{checkpointed, checkpointed_up};
+use crate::checks::assert_images_fit;
 use crate::conv_block::{ConvBlock, ConvStage};
 use crate::residual_block::ResidualStage;
 use crate::upsample::Upsample;
@@ -107,6 +108,10 @@ impl UNet {
 
     /// Logits of the `levels` finest heads, finest first.
     fn logits(&self, images: Tensor<5>, levels: usize) -> Vec<Tensor<5>> {
+        let config = &self.config;
+        assert_images_fit(&images, config.in_channels, |patch| {
+            config.check_patch(patch)
+        });
         let mut x = match &self.stem {
             Some(stem) => checkpointed(stem, [images], |stem, [x]| stem.forward(x)),
             None => images,
@@ -120,11 +125,10 @@ impl UNet {
         skips.pop();
 
         // The logits have the resolution of the images, the finest features that of the stem.
-        let logits_of_a_voxel =
-            self.config.num_classes * self.config.stem_stride.iter().product::<usize>();
+        let logits_of_a_voxel = config.num_classes * config.stem_stride.iter().product::<usize>();
         let mut logits = Vec::with_capacity(levels);
         for (level, (stage, skip)) in self.decoder.iter().zip(skips).enumerate().rev() {
-            let sizes = [self.config.stages[level].features, logits_of_a_voxel];
+            let sizes = [config.stages[level].features, logits_of_a_voxel];
             x = checkpointed_up(level, sizes, stage, [x, skip], |stage, [x, skip]| {
                 stage.forward(x, skip)
             });

@@ -2,7 +2,7 @@ use burn::config::Config;
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
-use crate::error::check_divisors;
+use crate::checks::check_divisors;
 use crate::initialization::draw_weights;
 use crate::{LayerConfig, ModelError, UNet};
 

@@ -2,6 +2,7 @@ use burn::config::Config;
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
+use crate::checks::check_divisors;
 use crate::initialization::draw_weights;
 use crate::{LayerConfig, ModelError, VNet};
 
@@ -94,7 +95,7 @@ impl VNetConfig {
     pub fn check_patch(&self, patch: [usize; 3]) -> Result<(), ModelError> {
         self.validate()?;
         let divisors = self.patch_divisors();
-        crate::error::check_divisors(patch, divisors)?;
+        check_divisors(patch, divisors)?;
         self.layers.check_deepest(patch, divisors)
     }
 
