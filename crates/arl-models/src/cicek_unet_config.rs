@@ -2,7 +2,7 @@ use burn::config::Config;
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
-use crate::checks::check_divisors;
+use crate::checks::{check_count, check_divisors, check_extent};
 use crate::initialization::draw_weights;
 use crate::{CicekUNet, LayerConfig, ModelError};
 
@@ -48,15 +48,9 @@ impl CicekUNetConfig {
     /// # Errors
     /// Says which number does not work, and what would.
     pub fn validate(&self) -> Result<(), ModelError> {
-        for (what, value) in [
-            ("in_channels", self.in_channels),
-            ("num_classes", self.num_classes),
-            ("features", self.features),
-        ] {
-            if value == 0 {
-                return Err(ModelError::Zero { what: what.into() });
-            }
-        }
+        check_count("in_channels", self.in_channels)?;
+        check_count("num_classes", self.num_classes)?;
+        check_count("features", self.features)?;
         self.layers.validate([self.features])
     }
 
@@ -77,6 +71,7 @@ impl CicekUNetConfig {
             check_divisors(patch, divisors)?;
             return self.layers.check_deepest(patch, divisors);
         }
+        check_extent(patch)?;
         match (0..3).find(|&axis| valid_output(patch[axis]).is_none()) {
             Some(axis) => Err(ModelError::ValidPatchSize {
                 patch,

@@ -9,6 +9,16 @@ pub enum ModelError {
         /// Name of the option, with its stage where it has one.
         what: String,
     },
+    /// A number that no network has, whose products would be too large to count.
+    #[error("{what} is {value}: it can be at most {most}")]
+    TooLarge {
+        /// Name of the option, with its stage where it has one.
+        what: String,
+        /// Its value; where products of numbers are too large, the largest number that there is.
+        value: usize,
+        /// The largest that is taken.
+        most: usize,
+    },
     /// A share of something.
     #[error("{what} is {value}: it must be at least 0 and below 1")]
     Share {

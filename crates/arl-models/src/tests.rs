@@ -4,6 +4,7 @@ use burn::tensor::{Device, Distribution, Gradients, Tensor};
 use crate::{
     Activation, CicekUNetConfig, LayerConfig, ModelError, NetworkConfig, Normalization, Padding,
     Precision, SegmentationModel, StageConfig, UNetConfig, VNetConfig, VNetVariant,
+    estimate_memory,
 };
 
 fn config(stages: &[(usize, [usize; 3], [usize; 3])]) -> UNetConfig {
@@ -254,6 +255,106 @@ fn unet_refuses_descriptions_that_cannot_work() {
         message(config(&[(4, [3, 2, 3], [1; 3]), (4, [3; 3], [2; 3])])).contains("even on axis 1")
     );
     assert!(message(anisotropic().with_stem_stride([2; 3])).contains("on axis 0 it would skip"));
+}
+
+#[test]
+fn descriptions_whose_products_would_overflow_are_refused_with_their_numbers() {
+    let message = |config: UNetConfig| config.validate().unwrap_err().to_string();
+    let limit = "it can be at most 65536";
+    let unet = |change: fn(&mut UNetConfig)| {
+        let mut unet = isotropic();
+        change(&mut unet);
+        message(unet)
+    };
+    assert_eq!(
+        unet(|unet| unet.in_channels = 65_537),
+        format!("in_channels is 65537: {limit}")
+    );
+    for (message, what) in [
+        (unet(|unet| unet.num_classes = usize::MAX), "num_classes"),
+        (
+            unet(|unet| unet.stages[2].features = 1 << 20),
+            "features of stage 2 is 1048576",
+        ),
+        (
+            unet(|unet| unet.stages[1].stride[0] = usize::MAX),
+            "stride of stage 1",
+        ),
+        (unet(|unet| unet.stem_stride[1] = usize::MAX), "stem_stride"),
+        (
+            unet(|unet| unet.convolutions_per_encoder_stage = usize::MAX),
+            "convolutions_per_encoder",
+        ),
+        (
+            unet(|unet| unet.convolutions_per_decoder_stage = usize::MAX),
+            "convolutions_per_decoder",
+        ),
+        (
+            unet(|unet| unet.residual_blocks = Some(vec![1, usize::MAX, 1])),
+            "residual blocks",
+        ),
+    ] {
+        assert!(
+            message.contains(what) && message.contains(limit),
+            "{message}"
+        );
+    }
+    assert_eq!(
+        unet(|unet| unet.stages[1].kernel[2] = usize::MAX),
+        format!("kernel of stage 1 is {}: it can be at most 127", usize::MAX)
+    );
+    // Each stride does, their product does not.
+    for stages in [18, 100] {
+        let stage = |i| (2, [3; 3], [1, 1, if i > 0 { 2 } else { 1 }]);
+        let many = config(&(0..stages).map(stage).collect::<Vec<_>>());
+        many.patch_divisors();
+        let message = message(many);
+        assert!(message.contains("the product of all strides is ") && message.contains(limit));
+    }
+    for config in [
+        NetworkConfig::VNet(VNetConfig::new(1, 2).with_features(usize::MAX)),
+        NetworkConfig::VNet(VNetConfig::new(usize::MAX, 2)),
+        NetworkConfig::CicekUNet(CicekUNetConfig::new(1, 2).with_features(1 << 62)),
+        NetworkConfig::CicekUNet(CicekUNetConfig::new(1, usize::MAX)),
+    ] {
+        let error = config.check_patch([16, 16, 32]).unwrap_err().to_string();
+        assert!(error.contains(limit), "{error}");
+    }
+}
+
+#[test]
+fn nothing_overflows_at_the_limits_of_descriptions_and_patches() {
+    let (most, voxels) = (1 << 16, [1 << 16; 3]);
+    let stage = |stride| StageConfig::new(most, [127; 3], stride);
+    let unet = UNetConfig::new(
+        most,
+        most,
+        vec![stage([1; 3]), stage([64; 3]), stage([8; 3])],
+    );
+    let unet = unet.with_stem_stride([64; 3]);
+    let cicek = CicekUNetConfig::new(most, most).with_features(most);
+    let vnet = VNetConfig::new(most, most).with_features(most);
+    let other = vnet.clone().with_variant(VNetVariant::Prototxt);
+    for config in [
+        NetworkConfig::UNet(unet.clone()),
+        NetworkConfig::UNet(unet.with_residual_blocks(Some(vec![3; 3]))),
+        NetworkConfig::VNet(vnet),
+        NetworkConfig::VNet(other),
+        NetworkConfig::CicekUNet(cicek),
+    ] {
+        for checkpointing in [false, true] {
+            let estimate = estimate_memory(&config, voxels, usize::MAX, checkpointing).unwrap();
+            assert_eq!(estimate.total(), u64::MAX);
+        }
+        config.try_init(&Device::flex()).unwrap();
+        let error = config.check_patch([1 << 17; 3]).unwrap_err().to_string();
+        assert!(
+            error.ends_with("is 131072: it can be at most 65536"),
+            "{error}"
+        );
+    }
+    let valid = CicekUNetConfig::new(1, 2).with_padding(Padding::Valid);
+    assert!(valid.check_patch([usize::MAX; 3]).is_err());
 }
 
 #[test]

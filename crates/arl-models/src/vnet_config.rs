@@ -2,7 +2,7 @@ use burn::config::Config;
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
-use crate::checks::check_divisors;
+use crate::checks::{check_count, check_divisors};
 use crate::initialization::draw_weights;
 use crate::{LayerConfig, ModelError, VNet};
 
@@ -65,15 +65,9 @@ impl VNetConfig {
     /// # Errors
     /// Says which number does not work, and what would.
     pub fn validate(&self) -> Result<(), ModelError> {
-        for (what, value) in [
-            ("in_channels", self.in_channels),
-            ("num_classes", self.num_classes),
-            ("features", self.features),
-        ] {
-            if value == 0 {
-                return Err(ModelError::Zero { what: what.into() });
-            }
-        }
+        check_count("in_channels", self.in_channels)?;
+        check_count("num_classes", self.num_classes)?;
+        check_count("features", self.features)?;
         if !self.features.is_multiple_of(self.in_channels) {
             return Err(ModelError::RepeatedChannels {
                 channels: self.in_channels,
