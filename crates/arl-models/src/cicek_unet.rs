@@ -69,12 +69,8 @@ impl CicekUNet {
 }
 
 impl SegmentationModel for CicekUNet {
-    /// One set of logits, as large as the images with [`Padding::Same`], and their middle with [`Padding::Valid`]; see
+    /// Logits as large as the images with [`Padding::Same`], and their middle with [`Padding::Valid`]; see
     /// [`CicekUNetConfig::output_size`].
-    fn forward(&self, images: Tensor<5>) -> Vec<Tensor<5>> {
-        vec![self.predict(images)]
-    }
-
     fn predict(&self, images: Tensor<5>) -> Tensor<5> {
         let config = &self.config;
         assert_images_fit(&images, config.in_channels, |patch| {

@@ -3,7 +3,7 @@ use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use crate::checks::{check_count, check_divisors, check_extent};
-use crate::initialization::draw_weights;
+use crate::seeded::seeded;
 use crate::{CicekUNet, LayerConfig, ModelError};
 
 /// Resolutions of the network.
@@ -115,10 +115,7 @@ impl CicekUNetConfig {
     ///
     /// [`UNetConfig::init_seeded`]: crate::UNetConfig::init_seeded
     pub fn init_seeded(&self, device: &Device, seed: u64) -> Result<CicekUNet, ModelError> {
-        let model = self.try_init(device)?;
-        device.seed(seed);
-        draw_weights(&model);
-        Ok(model)
+        Ok(seeded(self.try_init(device)?, device, seed))
     }
 }
 

@@ -67,6 +67,7 @@ mod plain_convolution;
 mod precision;
 mod pytorch;
 mod residual_block;
+mod seeded;
 mod unet;
 mod unet_config;
 mod upsample;

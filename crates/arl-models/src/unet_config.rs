@@ -5,7 +5,7 @@ use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use crate::checks::{LARGEST_KERNEL, check_count, check_divisors, check_most};
-use crate::initialization::draw_weights;
+use crate::seeded::seeded;
 use crate::{LayerConfig, ModelError, UNet};
 
 /// One resolution level of a network.
@@ -177,10 +177,7 @@ impl UNetConfig {
     /// # Errors
     /// As [`validate`](Self::validate).
     pub fn init_seeded(&self, device: &Device, seed: u64) -> Result<UNet, ModelError> {
-        let model = self.try_init(device)?;
-        device.seed(seed);
-        draw_weights(&model);
-        Ok(model)
+        Ok(seeded(self.try_init(device)?, device, seed))
     }
 }
 

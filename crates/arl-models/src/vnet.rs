@@ -105,10 +105,6 @@ impl VNet {
 }
 
 impl SegmentationModel for VNet {
-    fn forward(&self, images: Tensor<5>) -> Vec<Tensor<5>> {
-        vec![self.predict(images)]
-    }
-
     fn predict(&self, images: Tensor<5>) -> Tensor<5> {
         let config = &self.config;
         assert_images_fit(&images, config.in_channels, |patch| {

@@ -3,7 +3,7 @@ use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use crate::checks::{check_count, check_divisors};
-use crate::initialization::draw_weights;
+use crate::seeded::seeded;
 use crate::{LayerConfig, ModelError, VNet};
 
 /// Resolutions of a V-Net.
@@ -109,9 +109,6 @@ impl VNetConfig {
     ///
     /// [`UNetConfig::init_seeded`]: crate::UNetConfig::init_seeded
     pub fn init_seeded(&self, device: &Device, seed: u64) -> Result<VNet, ModelError> {
-        let model = self.try_init(device)?;
-        device.seed(seed);
-        draw_weights(&model);
-        Ok(model)
+        Ok(seeded(self.try_init(device)?, device, seed))
     }
 }
