@@ -39,7 +39,7 @@ fn output_shapes(config: &UNetConfig, patch: [usize; 3]) -> Vec<[usize; 5]> {
     let device = Device::flex();
     config.check_patch(patch).unwrap();
     let [d, h, w] = patch;
-    let model = config.init(&device);
+    let model = config.try_init(&device).unwrap();
     let images = Tensor::random([2, 2, d, h, w], Distribution::Default, &device);
     let logits = model.forward(images.clone());
     let finest = model.predict(images);
@@ -97,7 +97,7 @@ fn unet_has_the_parameters_counted_by_hand() {
     let encoder = (4 * 2 * 27 + 3 * 4) + (6 * 4 * 27 + 3 * 6);
     let decoder = (8 * 4 * 6 + 4) + (4 * 8 * 27 + 3 * 4);
     let head = 3 * 4 + 3;
-    let model = config.init(&Device::flex());
+    let model = config.try_init(&Device::flex()).unwrap();
     assert_eq!(model.num_params(), encoder + decoder + head);
 }
 
@@ -110,7 +110,9 @@ fn unet_has_as_many_parameters_as_nnunet() {
         .map(|(i, features)| {
             StageConfig::new(features, [3; 3], if i == 0 { [1; 3] } else { [2; 3] })
         });
-    let model = UNetConfig::new(1, 2, stages.collect()).init(&Device::flex());
+    let model = UNetConfig::new(1, 2, stages.collect())
+        .try_init(&Device::flex())
+        .unwrap();
     assert_eq!(model.num_params(), 31_195_594);
 }
 
@@ -126,7 +128,10 @@ fn unet_with_a_residual_encoder_has_as_many_parameters_as_nnunet() {
     let config = UNetConfig::new(1, 3, stages.collect())
         .with_residual_blocks(Some(vec![1, 3, 4, 6, 6, 6]))
         .with_convolutions_per_decoder_stage(1);
-    assert_eq!(config.init(&Device::flex()).num_params(), 102_350_575);
+    assert_eq!(
+        config.try_init(&Device::flex()).unwrap().num_params(),
+        102_350_575
+    );
 }
 
 #[test]
@@ -155,7 +160,10 @@ fn unet_gradient_reaches_every_parameter() {
         }
     }
     let device = Device::flex().autodiff();
-    let model = anisotropic().with_stem_stride([1, 2, 2]).init(&device);
+    let model = anisotropic()
+        .with_stem_stride([1, 2, 2])
+        .try_init(&device)
+        .unwrap();
     let images = Tensor::random([1, 2, 4, 16, 16], Distribution::Default, &device);
     let loss = model
         .forward(images)
@@ -495,7 +503,7 @@ fn layers_add_the_parameters_that_they_learn() {
             dropout: 0.0,
         };
         let config = isotropic().with_layers(layers);
-        config.init(&Device::flex()).num_params()
+        config.try_init(&Device::flex()).unwrap().num_params()
     };
     // Two convolutions in each of the three stages down and of the two up.
     let channels = 2 * (4 + 6 + 8) + 2 * (4 + 6);

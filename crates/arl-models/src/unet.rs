@@ -12,7 +12,7 @@ use crate::{SegmentationModel, UNetConfig};
 /// 3D U-Net with strided convolutions on the way down, as nnU-Net plans it (`PlainConvUNet` and `ResidualEncoderUNet`;
 /// Çiçek et al., MICCAI 2016; Isensee et al., Nature Methods 2021 and MICCAI 2024).
 ///
-/// Made by [`UNetConfig::init`].
+/// Made by [`UNetConfig::try_init`].
 #[derive(Module, Debug)]
 pub struct UNet {
     /// The convolution before a residual encoder.

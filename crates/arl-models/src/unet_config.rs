@@ -161,15 +161,6 @@ impl UNetConfig {
         Ok(UNet::new(self.clone(), device))
     }
 
-    /// Builds the network.
-    ///
-    /// # Panics
-    /// Where [`try_init`](Self::try_init) returns an error, with its message.
-    pub fn init(&self, device: &Device) -> UNet {
-        self.try_init(device)
-            .unwrap_or_else(|error| panic!("{error}"))
-    }
-
     /// Builds the network and draws all its weights from `seed`: the same seed on the same kind of device
     /// gives the same weights, as long as no other thread draws tensors of random numbers meanwhile.
     /// Seeds the device, whose random numbers go on from there.

@@ -149,7 +149,7 @@ fn a_whole_network_drops_the_same_channels_again() {
     // Fewer classes than features, and more: the last stage is kept, and computed again.
     for classes in [3, 17] {
         let config = UNetConfig::new(2, classes, stages.to_vec()).with_layers(layers);
-        let network = config.init(&device);
+        let network = config.try_init(&device).unwrap();
         let x = features([1, 2, 4, 8, 8], &device).require_grad();
         // A forward pass that no backward pass follows is none the worse.
         network.forward(x.clone());
