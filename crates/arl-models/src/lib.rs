@@ -63,6 +63,8 @@ mod memory;
 mod model;
 mod network;
 mod norm_activation;
+#[cfg(test)]
+mod parameters_for_tests;
 mod plain_convolution;
 mod precision;
 mod pytorch;

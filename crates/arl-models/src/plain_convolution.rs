@@ -49,6 +49,8 @@ impl Convolution {
         let weight = self.weight.val();
         let bias = match &self.bias {
             Some(bias) => bias.val(),
+            // A number per channel, which is nothing beside the convolution. To leave it out would take every kernel for GPUs compiled once
+            // more, and an operation with two parents instead of three.
             None => Tensor::zeros([weight.dims()[0]], &x.device()),
         };
         convolution(x, weight, bias, self.stride, self.padding)

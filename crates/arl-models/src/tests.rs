@@ -1,6 +1,7 @@
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
-use burn::tensor::{Device, Distribution, Gradients, Tensor};
+use burn::module::{Module, ModuleMapper, Param};
+use burn::tensor::{Device, Distribution, Tensor, TensorData};
 
+use crate::parameters_for_tests::{gradients, numbers, parameters};
 use crate::{
     Activation, CicekUNetConfig, LayerConfig, ModelError, NetworkConfig, Normalization, Padding,
     Precision, SegmentationModel, StageConfig, UNetConfig, VNetConfig, VNetVariant,
@@ -148,17 +149,6 @@ fn unet_with_a_residual_encoder_has_logits_at_every_level() {
 
 #[test]
 fn unet_gradient_reaches_every_parameter() {
-    struct Check<'a>(&'a Gradients, usize);
-    impl ModuleVisitor for Check<'_> {
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            let gradient = param.val().grad(self.0).expect("a gradient");
-            assert_eq!(gradient.dims(), param.dims());
-            let largest: f32 = gradient.abs().max().into_scalar();
-            // Rank 1 may be a convolution's bias, which the normalisation after it cancels.
-            assert!(largest.is_finite() && (D == 1 || largest > 0.0));
-            self.1 += param.val().shape().num_elements();
-        }
-    }
     let device = Device::flex().autodiff();
     let model = anisotropic()
         .with_stem_stride([1, 2, 2])
@@ -171,10 +161,19 @@ fn unet_gradient_reaches_every_parameter() {
         .map(|logits| logits.powf_scalar(2.0).mean())
         .reduce(|a, b| a + b)
         .unwrap();
-    let gradients = loss.backward();
-    let mut check = Check(&gradients, 0);
-    model.visit(&mut check);
-    assert_eq!(check.1, model.num_params());
+    let gradients = gradients(&model, &loss.backward());
+    let mut reached = 0;
+    for (parameter, gradient) in parameters(&model).into_iter().zip(gradients) {
+        let gradient = gradient.expect("a gradient");
+        assert_eq!(gradient.shape(), parameter.shape());
+        // Rank 1 may be a convolution's bias, which the normalisation after it cancels.
+        let may_be_nothing = parameter.shape().len() == 1;
+        let values = numbers([gradient]);
+        assert!(values.iter().all(|value| value.is_finite()));
+        assert!(may_be_nothing || values.iter().any(|&value| value != 0.0));
+        reached += values.len();
+    }
+    assert_eq!(reached, model.num_params());
 }
 
 #[test]
@@ -472,26 +471,13 @@ fn layers_of_every_kind_give_every_network_finite_logits_and_gradients() {
                     // and the gradients of many such in a row are too large to square.
                     continue;
                 }
-                let gradients = loss.backward();
-                let norm = gradient_norm(&network, &gradients);
+                let gradients = gradients(&network, &loss.backward());
+                let all = numbers(gradients.into_iter().flatten());
+                let norm = all.iter().map(|value| value * value).sum::<f32>().sqrt();
                 assert!(norm.is_finite() && norm > 0.0, "{norm} for {config:?}");
             }
         }
     }
-}
-
-fn gradient_norm<M: Module>(module: &M, gradients: &Gradients) -> f32 {
-    struct Sum<'a>(&'a Gradients, f32);
-    impl ModuleVisitor for Sum<'_> {
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            if let Some(gradient) = param.val().grad(self.0) {
-                self.1 += gradient.powi_scalar(2).sum().into_scalar::<f32>();
-            }
-        }
-    }
-    let mut sum = Sum(gradients, 0.0);
-    module.visit(&mut sum);
-    sum.1.sqrt()
 }
 
 #[test]
@@ -623,15 +609,6 @@ fn network_configs_survive_json_and_name_their_architecture() {
 /// The largest difference of the logits of bf16, as a share of the largest logit; and the cosine between both gradients of
 /// the weights.
 fn compare_precisions(config: &NetworkConfig) -> (f32, f32) {
-    struct Collect<'a>(&'a Gradients, Vec<f32>);
-    impl ModuleVisitor for Collect<'_> {
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            if let Some(gradient) = param.val().grad(self.0) {
-                assert_eq!(gradient.dtype(), burn::tensor::DType::F32);
-                self.1.extend(gradient.into_data().iter::<f32>());
-            }
-        }
-    }
     /// He's uniform weights, the same in every run.
     struct Fill(u32);
     impl ModuleMapper for Fill {
@@ -649,7 +626,7 @@ fn compare_precisions(config: &NetworkConfig) -> (f32, f32) {
                 most * (self.0 as f32 / (u32::MAX / 2) as f32 - 1.0)
             };
             let values: Vec<f32> = (0..shape.iter().product()).map(|_| value()).collect();
-            let data = burn::tensor::TensorData::new(values, shape);
+            let data = TensorData::new(values, shape);
             param.map(|old| Tensor::from_data(data, &old.device()).require_grad())
         }
     }
@@ -657,17 +634,17 @@ fn compare_precisions(config: &NetworkConfig) -> (f32, f32) {
     let network = config.try_init(&device).unwrap().map(&mut Fill(2463534242));
     let shape = [2, config.channels().0, 16, 16, 32];
     let values = (0..shape.iter().product()).map(|i| ((i * 7919) % 1009) as f32 / 504.0 - 1.0);
-    let data = burn::tensor::TensorData::new(values.collect::<Vec<f32>>(), shape);
+    let data = TensorData::new(values.collect::<Vec<f32>>(), shape);
     let images = Tensor::<5>::from_data(data, &device);
     let run = |precision: Precision| {
         let logits = precision.forward(&network, images.clone()).remove(0);
         assert_eq!(logits.dtype(), burn::tensor::DType::F32);
         let loss = logits.clone().tanh().powi_scalar(2).mean();
-        let gradients = loss.backward();
-        let mut collect = Collect(&gradients, Vec::new());
-        network.visit(&mut collect);
-        let logits: Vec<f32> = logits.into_data().iter::<f32>().collect();
-        (logits, collect.1)
+        let gradients = gradients(&network, &loss.backward());
+        let gradients: Vec<_> = gradients.into_iter().flatten().collect();
+        let f32s = |data: &TensorData| data.dtype() == burn::tensor::DType::F32;
+        assert!(gradients.iter().all(f32s));
+        (numbers([logits.into_data()]), numbers(gradients))
     };
     let (exact, exact_gradients) = run(Precision::F32);
     let (rough, rough_gradients) = run(Precision::Bf16);

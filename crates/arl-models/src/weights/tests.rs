@@ -1,10 +1,10 @@
 use std::io::Write;
 
-use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{DType, Device, Tensor};
 use safetensors::Dtype;
 
 use super::*;
+use crate::parameters_for_tests::parameters;
 use crate::{
     Activation, CicekUNetConfig, LayerConfig, Normalization, SegmentationModel, StageConfig,
     UNetConfig, VNetConfig,
@@ -41,18 +41,6 @@ fn networks() -> Vec<NetworkConfig> {
     ]
 }
 
-fn values(network: &Network) -> Vec<f32> {
-    struct Collect(Vec<f32>);
-    impl ModuleVisitor for Collect {
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            self.0.extend(param.val().into_data().iter::<f32>());
-        }
-    }
-    let mut collect = Collect(Vec::new());
-    network.visit(&mut collect);
-    collect.0
-}
-
 #[test]
 fn written_and_read_weights_are_the_same_bits() {
     let (device, folder) = (Device::flex(), tempfile::tempdir().unwrap());
@@ -64,10 +52,10 @@ fn written_and_read_weights_are_the_same_bits() {
         );
         let note = ("made by".to_owned(), "a test".to_owned());
         Weights::of(&network).write(&path, [note]).unwrap();
-        assert_ne!(values(&network), values(&other));
+        assert_ne!(parameters(&network), parameters(&other));
         let weights = Weights::read(&path).unwrap();
         let loaded = weights.load_into(other).unwrap();
-        assert_eq!(values(&loaded), values(&network), "{config:?}");
+        assert_eq!(parameters(&loaded), parameters(&network), "{config:?}");
         assert_eq!(loaded.config(), config);
     }
 }
@@ -164,7 +152,7 @@ fn every_name_is_what_nnunets_own_checkpoints_hold() {
         // And what is read again is the same network.
         let other = config.try_init(&Device::flex()).unwrap();
         let loaded = written.load_into(other).unwrap();
-        assert_eq!(values(&loaded), values(&network));
+        assert_eq!(parameters(&loaded), parameters(&network));
     }
 }
 
@@ -247,7 +235,7 @@ fn networks_whose_dropout_drops_nothing_are_loaded() {
                 weights.tensors.insert(other, data);
             }
             let loaded = weights.load_into(init(to)).unwrap();
-            assert_eq!(values(&loaded), values(&network));
+            assert_eq!(parameters(&loaded), parameters(&network));
         }
     }
 }
@@ -324,7 +312,7 @@ fn names_of_compiled_and_distributed_networks_are_known() {
         .collect();
     let other = config.try_init(&Device::flex()).unwrap();
     let loaded = weights.load_into(other).unwrap();
-    assert_eq!(values(&loaded), values(&network));
+    assert_eq!(parameters(&loaded), parameters(&network));
 }
 
 #[test]
