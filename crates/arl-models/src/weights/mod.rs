@@ -180,7 +180,8 @@ impl Weights {
         self.tensors.keys().map(String::as_str)
     }
 
-    /// The network with these weights instead of its own.
+    /// The network with these weights instead of its own. What PyTorch counts of batches is passed over, and so is each tensor that
+    /// is there again under another name that nnU-Net has for it.
     ///
     /// # Errors
     /// Names every tensor that the network has and these weights have not, every one that the network has not, and every one

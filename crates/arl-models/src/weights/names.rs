@@ -1,5 +1,7 @@
 //! What PyTorch calls the parameters of our networks.
 
+use std::collections::BTreeSet;
+
 use crate::{Network, Normalization, UNetConfig};
 
 /// Follows a visit of a network and knows the name of the parameter that it has come to.
@@ -47,7 +49,7 @@ impl Names {
 
     /// The other names under which a file may hold a tensor of the network. Dropout whose probability is 0 does nothing, and has
     /// its place among the layers all the same.
-    pub fn others(&self, name: &str) -> Vec<String> {
+    pub fn others(&self, name: &str) -> BTreeSet<String> {
         let unet = self.unet.iter();
         unet.flat_map(|unet| [false, true].map(|dropout| repeated(unet, dropout, name)))
             .flatten()
