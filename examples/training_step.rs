@@ -3,17 +3,17 @@
 //!     cargo run --example training_step
 
 use arl::loss::{AdaptiveRegionLossConfig, RegionGrid};
-use arl::models::{SegmentationModel, StageConfig, UNetConfig};
+use arl::models::{ModelError, SegmentationModel, StageConfig, UNetConfig};
 use burn::optim::{AdamWConfig, GradientsParams};
 use burn::tensor::{Device, Distribution, Int, Tensor};
 
-fn main() {
+fn main() -> Result<(), ModelError> {
     let device = Device::flex().autodiff();
     let stages = vec![
         StageConfig::new(8, [3; 3], [1; 3]),
         StageConfig::new(16, [3; 3], [2; 3]),
     ];
-    let mut network = UNetConfig::new(1, 3, stages).init(&device);
+    let mut network = UNetConfig::new(1, 3, stages).try_init(&device)?;
     let loss = AdaptiveRegionLossConfig::new()
         .with_regions(RegionGrid::count([2, 2, 2]))
         .init();
@@ -32,4 +32,5 @@ fn main() {
         network = optimizer.step(1e-2, network, gradients);
         println!("step {step}: loss {:.4}", value.into_scalar::<f32>());
     }
+    Ok(())
 }

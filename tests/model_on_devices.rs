@@ -17,7 +17,8 @@ fn network(device: &Device) -> UNet {
     ];
     UNetConfig::new(1, 3, stages)
         .with_stem_stride([2; 3])
-        .init(device)
+        .try_init(device)
+        .unwrap()
 }
 
 /// The loss, the finest logits and the gradient of the image.

@@ -213,13 +213,13 @@ fn compare_all(device: &Device, wanted: impl Fn(&Network) -> bool) -> usize {
     {
         done += 1;
         match reference.name.as_str() {
-            "plain U-Net" => compare(reference, unet.init(device), device),
+            "plain U-Net" => compare(reference, unet.try_init(device).unwrap(), device),
             "residual encoder U-Net" => {
                 let config = unet
                     .clone()
                     .with_residual_blocks(Some(vec![1, 3, 2]))
                     .with_convolutions_per_decoder_stage(1);
-                compare(reference, config.init(device), device);
+                compare(reference, config.try_init(device).unwrap(), device);
             }
             "plain U-Net, groups and ReLU" => {
                 let config = unet.clone().with_layers(LayerConfig {
@@ -227,7 +227,7 @@ fn compare_all(device: &Device, wanted: impl Fn(&Network) -> bool) -> usize {
                     activation: Activation::Relu,
                     dropout: 0.0,
                 });
-                compare(reference, config.init(device), device);
+                compare(reference, config.try_init(device).unwrap(), device);
             }
             "residual encoder U-Net, batches and PReLU" => {
                 let config = unet
@@ -239,7 +239,7 @@ fn compare_all(device: &Device, wanted: impl Fn(&Network) -> bool) -> usize {
                         activation: Activation::PRelu,
                         dropout: 0.0,
                     });
-                compare(reference, config.init(device), device);
+                compare(reference, config.try_init(device).unwrap(), device);
             }
             "V-Net of the paper" => {
                 compare(reference, vnet(1, 2).try_init(device).unwrap(), device);

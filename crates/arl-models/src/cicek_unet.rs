@@ -3,6 +3,7 @@ use burn::tensor::{Device, Tensor};
 
 use crate::channels_last::join_channels;
 use crate::checkpointing::{checkpointed, checkpointed_up};
+use crate::checks::assert_images_fit;
 use crate::cicek_unet_config::{LEVELS, Padding};
 use crate::conv_block::ConvBlock;
 use crate::initialization::he_relu;
@@ -68,13 +69,13 @@ impl CicekUNet {
 }
 
 impl SegmentationModel for CicekUNet {
-    /// One set of logits, as large as the images with [`Padding::Same`], and their middle with [`Padding::Valid`]; see
+    /// Logits as large as the images with [`Padding::Same`], and their middle with [`Padding::Valid`]; see
     /// [`CicekUNetConfig::output_size`].
-    fn forward(&self, images: Tensor<5>) -> Vec<Tensor<5>> {
-        vec![self.predict(images)]
-    }
-
     fn predict(&self, images: Tensor<5>) -> Tensor<5> {
+        let config = &self.config;
+        assert_images_fit(&images, config.in_channels, |patch| {
+            config.check_patch(patch)
+        });
         let mut x = images;
         let mut skips = Vec::with_capacity(LEVELS);
         for (level, pair) in self.down.iter().enumerate() {
@@ -85,7 +86,7 @@ impl SegmentationModel for CicekUNet {
             skips.push(x.clone());
         }
         skips.pop();
-        let sizes = [2 * self.config.features, self.config.num_classes];
+        let sizes = [2 * config.features, config.num_classes];
         for (level, (step, skip)) in self.up.iter().zip(skips).enumerate().rev() {
             x = checkpointed_up(level, sizes, step, [x, skip], |step, [x, skip]| {
                 step.forward(x, skip)

@@ -2,7 +2,8 @@ use burn::config::Config;
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
-use crate::initialization::draw_weights;
+use crate::checks::{check_count, check_divisors, check_extent};
+use crate::seeded::seeded;
 use crate::{CicekUNet, LayerConfig, ModelError};
 
 /// Resolutions of the network.
@@ -47,15 +48,9 @@ impl CicekUNetConfig {
     /// # Errors
     /// Says which number does not work, and what would.
     pub fn validate(&self) -> Result<(), ModelError> {
-        for (what, value) in [
-            ("in_channels", self.in_channels),
-            ("num_classes", self.num_classes),
-            ("features", self.features),
-        ] {
-            if value == 0 {
-                return Err(ModelError::Zero { what: what.into() });
-            }
-        }
+        check_count("in_channels", self.in_channels)?;
+        check_count("num_classes", self.num_classes)?;
+        check_count("features", self.features)?;
         self.layers.validate([self.features])
     }
 
@@ -73,9 +68,10 @@ impl CicekUNetConfig {
         self.validate()?;
         if self.padding == Padding::Same {
             let divisors = self.patch_divisors();
-            crate::error::check_divisors(patch, divisors)?;
+            check_divisors(patch, divisors)?;
             return self.layers.check_deepest(patch, divisors);
         }
+        check_extent(patch)?;
         match (0..3).find(|&axis| valid_output(patch[axis]).is_none()) {
             Some(axis) => Err(ModelError::ValidPatchSize {
                 patch,
@@ -119,10 +115,7 @@ impl CicekUNetConfig {
     ///
     /// [`UNetConfig::init_seeded`]: crate::UNetConfig::init_seeded
     pub fn init_seeded(&self, device: &Device, seed: u64) -> Result<CicekUNet, ModelError> {
-        let model = self.try_init(device)?;
-        device.seed(seed);
-        draw_weights(&model);
-        Ok(model)
+        Ok(seeded(self.try_init(device)?, device, seed))
     }
 }
 

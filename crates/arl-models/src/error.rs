@@ -1,6 +1,6 @@
 use thiserror::Error;
 
-/// What can be wrong with a network's description or with a patch for it. Every message says what to change.
+/// What can be wrong with a network's description, or with a patch or images for it. Every message says what to change.
 #[derive(Debug, Clone, PartialEq, Error)]
 pub enum ModelError {
     /// A count that has to be at least 1.
@@ -8,6 +8,16 @@ pub enum ModelError {
     Zero {
         /// Name of the option, with its stage where it has one.
         what: String,
+    },
+    /// A number that no network has, whose products would be too large to count.
+    #[error("{what} is {value}: it can be at most {most}")]
+    TooLarge {
+        /// Name of the option, with its stage where it has one.
+        what: String,
+        /// Its value; where products of numbers are too large, the largest number that there is.
+        value: usize,
+        /// The largest that is taken.
+        most: usize,
     },
     /// A share of something.
     #[error("{what} is {value}: it must be at least 0 and below 1")]
@@ -129,6 +139,14 @@ pub enum ModelError {
         /// Logits `[D,H,W]` in voxels.
         logits: [usize; 3],
     },
+    /// Images of other channels than the network's.
+    #[error("the images have {given} channels, and the network takes {channels}")]
+    Channels {
+        /// Channels of the images.
+        given: usize,
+        /// Channels that the network takes.
+        channels: usize,
+    },
     /// A patch that the strides do not divide.
     #[error(
         "patch {patch:?} does not fit the network: axis {axis} has {} voxels, not a multiple of {}; \
@@ -153,17 +171,4 @@ pub enum ModelError {
         /// Product of all strides per axis.
         divisors: [usize; 3],
     },
-}
-
-/// Refuses a patch `[D, H, W]` with a size that isn't a positive multiple of its divisor.
-pub(crate) fn check_divisors(patch: [usize; 3], divisors: [usize; 3]) -> Result<(), ModelError> {
-    let fits = |axis: &usize| patch[*axis] > 0 && patch[*axis].is_multiple_of(divisors[*axis]);
-    match (0..3).find(|axis| !fits(axis)) {
-        Some(axis) => Err(ModelError::PatchSize {
-            patch,
-            divisors,
-            axis,
-        }),
-        None => Ok(()),
-    }
 }

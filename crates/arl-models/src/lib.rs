@@ -41,6 +41,7 @@
 
 mod channels_last;
 mod checkpointing;
+mod checks;
 mod cicek_unet;
 mod cicek_unet_config;
 mod conv_block;
@@ -62,10 +63,13 @@ mod memory;
 mod model;
 mod network;
 mod norm_activation;
+#[cfg(test)]
+mod parameters_for_tests;
 mod plain_convolution;
 mod precision;
 mod pytorch;
 mod residual_block;
+mod seeded;
 mod unet;
 mod unet_config;
 #[cfg(feature = "flex")]

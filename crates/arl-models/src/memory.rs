@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// Bytes of a number in f32.
-const FLOAT: u64 = 4;
+const FLOAT: f64 = 4.0;
 
 /// Bytes that a training takes with AdamW, in f32, on a CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,8 +33,9 @@ pub struct MemoryEstimate {
 impl MemoryEstimate {
     /// The most bytes at a time: where the backward pass begins, or where it has ended and the weights are changed.
     pub fn total(&self) -> u64 {
-        let kept = self.weights + self.optimizer;
-        kept + (self.activations + self.backward).max(self.gradients + self.update)
+        let first = self.activations.saturating_add(self.backward);
+        let last = self.gradients.saturating_add(self.update);
+        (self.weights.saturating_add(self.optimizer)).saturating_add(first.max(last))
     }
 
     /// The same for features of `precision`. In bf16 they and their gradients take half, and what a convolution's copy of its
@@ -79,21 +80,23 @@ pub fn estimate_memory(
         NetworkConfig::VNet(config) => vnet(&mut count, config, images),
         NetworkConfig::CicekUNet(config) => cicek_unet(&mut count, config, images),
     }
+    // What is more than 64 bits can count becomes the largest number that they can.
+    let bytes = |numbers: f64| (FLOAT * numbers) as u64;
     Ok(MemoryEstimate {
-        weights: FLOAT * count.weights,
-        optimizer: 2 * FLOAT * count.weights,
-        gradients: FLOAT * count.weights,
-        activations: FLOAT * (count.kept + count.logits),
-        backward: FLOAT * count.backward(),
-        update: FLOAT * (UPDATE * count.largest).max(count.last),
+        weights: bytes(count.weights),
+        optimizer: bytes(2.0 * count.weights),
+        gradients: bytes(count.weights),
+        activations: bytes(count.kept + count.logits),
+        backward: bytes(count.backward()),
+        update: bytes((UPDATE * count.largest).max(count.last)),
     })
 }
 
 /// Tensors of the size of the largest weights that a step of the optimiser holds.
-const UPDATE: u64 = 2;
+const UPDATE: f64 = 2.0;
 
 /// Gradients of the size of its result that the backward pass of a stage holds.
-const GRADIENTS_OF_A_STAGE: u64 = 3;
+const GRADIENTS_OF_A_STAGE: f64 = 3.0;
 
 /// Voxels of feature maps of some resolution, in the whole batch.
 #[derive(Clone, Copy)]
@@ -112,34 +115,35 @@ impl Maps {
         Self { size, ..self }
     }
 
-    fn elements(self, channels: usize) -> u64 {
-        let voxels = self.size.iter().map(|&n| n as u64).product::<u64>();
-        voxels * self.batch as u64 * channels as u64
+    fn elements(self, channels: usize) -> f64 {
+        let voxels = self.size.iter().map(|&n| n as f64).product::<f64>();
+        voxels * self.batch as f64 * channels as f64
     }
 }
 
+/// In f64, which counts exactly up to 2⁵³ and overflows nowhere.
 #[derive(Default)]
 struct Count {
     /// Numbers that are learned.
-    weights: u64,
+    weights: f64,
     /// Those of the largest tensor of them.
-    largest: u64,
+    largest: f64,
     /// Numbers of feature maps that are kept, without the logits.
-    kept: u64,
+    kept: f64,
     /// Those of the logits, and so of their gradients.
-    logits: u64,
+    logits: f64,
     /// Whether stages are computed again rather than kept.
     checkpointing: bool,
     /// Numbers of the feature maps of the stage that was counted last.
-    inner: u64,
+    inner: f64,
     /// Whether that one is computed again, rather than kept.
     again: bool,
     /// Numbers of gradients in the last block, where the backward pass begins.
-    gradients: u64,
+    gradients: f64,
     /// Numbers that are held where it ends, in the largest stage of the way down that is computed again.
-    last: u64,
+    last: f64,
     /// Numbers of the results of the way down.
-    skipped: u64,
+    skipped: f64,
 }
 
 impl Count {
@@ -182,7 +186,7 @@ impl Count {
     }
 
     /// The most that the backward pass holds beside what is kept.
-    fn backward(&self) -> u64 {
+    fn backward(&self) -> f64 {
         let Self {
             logits,
             inner,
@@ -192,14 +196,14 @@ impl Count {
         match (self.checkpointing, self.again) {
             (false, _) => logits + gradients,
             // First the gradient of the logits; when both are gone, what the last stage takes.
-            (true, false) => logits.max(gradients.saturating_sub(logits)),
-            (true, true) => logits.max((inner + gradients).saturating_sub(logits)),
+            (true, false) => logits.max(gradients - logits),
+            (true, true) => logits.max(inner + gradients - logits),
         }
     }
 
     fn learn(&mut self, weights: usize) {
-        self.weights += weights as u64;
-        self.largest = self.largest.max(weights as u64);
+        self.weights += weights as f64;
+        self.largest = self.largest.max(weights as f64);
     }
 
     /// A convolution, transposed or not, whose result `maps` have `channels[1]` channels.
@@ -268,10 +272,10 @@ impl Count {
         self.gradients += match ours && layers.activation != Activation::PRelu {
             // Of its result, in whose place those of the convolution come; computed again, that result too, and what the
             // convolution copies of one image.
-            true if self.checkpointing => 2 * of_result + of_result / maps.batch.max(1) as u64,
+            true if self.checkpointing => 2.0 * of_result + of_result / maps.batch.max(1) as f64,
             true => of_result,
             // Of Burn's operations, one by one.
-            false => 4 * of_result,
+            false => 4.0 * of_result,
         };
     }
 

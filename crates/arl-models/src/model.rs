@@ -8,11 +8,14 @@ use burn::tensor::Tensor;
 /// their stages and compute the rest again in the backward pass.
 pub trait SegmentationModel {
     /// Logits of every head, finest first: the first has the resolution of `images`, later ones are coarser
-    /// and serve deep supervision. A network without deep supervision returns one tensor.
+    /// and serve deep supervision. A network without deep supervision returns what it predicts.
     ///
     /// # Panics
-    /// If the shape of `images` does not fit the network; see [`patch_divisors`](Self::patch_divisors).
-    fn forward(&self, images: Tensor<5>) -> Vec<Tensor<5>>;
+    /// If the images have other channels than the network takes, or sizes that the `check_patch` of its description refuses; with the
+    /// sentence of the [`ModelError`](crate::ModelError).
+    fn forward(&self, images: Tensor<5>) -> Vec<Tensor<5>> {
+        vec![self.predict(images)]
+    }
 
     /// Logits at the resolution of `images` alone; the other heads are not computed.
     ///

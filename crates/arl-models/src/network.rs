@@ -2,6 +2,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
+use crate::seeded::seeded;
 use crate::{
     CicekUNet, CicekUNetConfig, ModelError, Padding, SegmentationModel, UNet, UNetConfig, VNet,
     VNetConfig,
@@ -89,11 +90,7 @@ impl NetworkConfig {
     /// # Errors
     /// As [`validate`](Self::validate).
     pub fn init_seeded(&self, device: &Device, seed: u64) -> Result<Network, ModelError> {
-        Ok(match self {
-            Self::UNet(config) => Network::UNet(config.init_seeded(device, seed)?),
-            Self::VNet(config) => Network::VNet(config.init_seeded(device, seed)?),
-            Self::CicekUNet(config) => Network::CicekUNet(config.init_seeded(device, seed)?),
-        })
+        Ok(seeded(self.try_init(device)?, device, seed))
     }
 }
 
@@ -110,6 +107,15 @@ pub enum Network {
 }
 
 impl Network {
+    /// The description that the network was made from.
+    pub fn config(&self) -> NetworkConfig {
+        match self {
+            Self::UNet(network) => NetworkConfig::UNet(network.config().clone()),
+            Self::VNet(network) => NetworkConfig::VNet(network.config().clone()),
+            Self::CicekUNet(network) => NetworkConfig::CicekUNet(network.config().clone()),
+        }
+    }
+
     fn model(&self) -> &dyn SegmentationModel {
         match self {
             Self::UNet(network) => network,

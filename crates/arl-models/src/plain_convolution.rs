@@ -49,6 +49,8 @@ impl Convolution {
         let weight = self.weight.val();
         let bias = match &self.bias {
             Some(bias) => bias.val(),
+            // A number per channel, which is nothing beside the convolution. Without it there would be one more operation, of two
+            // parents, and its kernels for GPUs would be compiled a second time.
             None => Tensor::zeros([weight.dims()[0]], &x.device()),
         };
         convolution(x, weight, bias, self.stride, self.padding)

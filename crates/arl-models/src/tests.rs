@@ -1,9 +1,11 @@
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
-use burn::tensor::{Device, Distribution, Gradients, Tensor};
+use burn::module::{Module, ModuleMapper, Param};
+use burn::tensor::{Device, Distribution, Tensor, TensorData};
 
+use crate::parameters_for_tests::{gradients, numbers, parameters};
 use crate::{
     Activation, CicekUNetConfig, LayerConfig, ModelError, NetworkConfig, Normalization, Padding,
     Precision, SegmentationModel, StageConfig, UNetConfig, VNetConfig, VNetVariant,
+    estimate_memory,
 };
 
 fn config(stages: &[(usize, [usize; 3], [usize; 3])]) -> UNetConfig {
@@ -38,7 +40,7 @@ fn output_shapes(config: &UNetConfig, patch: [usize; 3]) -> Vec<[usize; 5]> {
     let device = Device::flex();
     config.check_patch(patch).unwrap();
     let [d, h, w] = patch;
-    let model = config.init(&device);
+    let model = config.try_init(&device).unwrap();
     let images = Tensor::random([2, 2, d, h, w], Distribution::Default, &device);
     let logits = model.forward(images.clone());
     let finest = model.predict(images);
@@ -96,7 +98,7 @@ fn unet_has_the_parameters_counted_by_hand() {
     let encoder = (4 * 2 * 27 + 3 * 4) + (6 * 4 * 27 + 3 * 6);
     let decoder = (8 * 4 * 6 + 4) + (4 * 8 * 27 + 3 * 4);
     let head = 3 * 4 + 3;
-    let model = config.init(&Device::flex());
+    let model = config.try_init(&Device::flex()).unwrap();
     assert_eq!(model.num_params(), encoder + decoder + head);
 }
 
@@ -109,7 +111,9 @@ fn unet_has_as_many_parameters_as_nnunet() {
         .map(|(i, features)| {
             StageConfig::new(features, [3; 3], if i == 0 { [1; 3] } else { [2; 3] })
         });
-    let model = UNetConfig::new(1, 2, stages.collect()).init(&Device::flex());
+    let model = UNetConfig::new(1, 2, stages.collect())
+        .try_init(&Device::flex())
+        .unwrap();
     assert_eq!(model.num_params(), 31_195_594);
 }
 
@@ -125,7 +129,10 @@ fn unet_with_a_residual_encoder_has_as_many_parameters_as_nnunet() {
     let config = UNetConfig::new(1, 3, stages.collect())
         .with_residual_blocks(Some(vec![1, 3, 4, 6, 6, 6]))
         .with_convolutions_per_decoder_stage(1);
-    assert_eq!(config.init(&Device::flex()).num_params(), 102_350_575);
+    assert_eq!(
+        config.try_init(&Device::flex()).unwrap().num_params(),
+        102_350_575
+    );
 }
 
 #[test]
@@ -142,19 +149,11 @@ fn unet_with_a_residual_encoder_has_logits_at_every_level() {
 
 #[test]
 fn unet_gradient_reaches_every_parameter() {
-    struct Check<'a>(&'a Gradients, usize);
-    impl ModuleVisitor for Check<'_> {
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            let gradient = param.val().grad(self.0).expect("a gradient");
-            assert_eq!(gradient.dims(), param.dims());
-            let largest: f32 = gradient.abs().max().into_scalar();
-            // Rank 1 may be a convolution's bias, which the normalisation after it cancels.
-            assert!(largest.is_finite() && (D == 1 || largest > 0.0));
-            self.1 += param.val().shape().num_elements();
-        }
-    }
     let device = Device::flex().autodiff();
-    let model = anisotropic().with_stem_stride([1, 2, 2]).init(&device);
+    let model = anisotropic()
+        .with_stem_stride([1, 2, 2])
+        .try_init(&device)
+        .unwrap();
     let images = Tensor::random([1, 2, 4, 16, 16], Distribution::Default, &device);
     let loss = model
         .forward(images)
@@ -162,10 +161,19 @@ fn unet_gradient_reaches_every_parameter() {
         .map(|logits| logits.powf_scalar(2.0).mean())
         .reduce(|a, b| a + b)
         .unwrap();
-    let gradients = loss.backward();
-    let mut check = Check(&gradients, 0);
-    model.visit(&mut check);
-    assert_eq!(check.1, model.num_params());
+    let gradients = gradients(&model, &loss.backward());
+    let mut reached = 0;
+    for (parameter, gradient) in parameters(&model).into_iter().zip(gradients) {
+        let gradient = gradient.expect("a gradient");
+        assert_eq!(gradient.shape(), parameter.shape());
+        // Rank 1 may be a convolution's bias, which the normalisation after it cancels.
+        let may_be_nothing = parameter.shape().len() == 1;
+        let values = numbers([gradient]);
+        assert!(values.iter().all(|value| value.is_finite()));
+        assert!(may_be_nothing || values.iter().any(|&value| value != 0.0));
+        reached += values.len();
+    }
+    assert_eq!(reached, model.num_params());
 }
 
 #[test]
@@ -194,6 +202,51 @@ fn unet_refuses_a_patch_with_the_numbers() {
 }
 
 #[test]
+#[should_panic(
+    expected = "patch [8, 10, 8] does not fit the network: axis 1 has 10 voxels, \
+                           not a multiple of 4; each size must be a positive multiple of [4, 4, 4]"
+)]
+fn unet_takes_no_images_that_its_strides_do_not_divide() {
+    let device = Device::flex();
+    let model = isotropic().try_init(&device).unwrap();
+    model.forward(Tensor::zeros([1, 2, 8, 10, 8], &device));
+}
+
+#[test]
+#[should_panic(expected = "the images have 3 channels, and the network takes 2")]
+fn unet_takes_no_images_of_other_channels() {
+    let device = Device::flex();
+    let model = residual().try_init(&device).unwrap();
+    model.predict(Tensor::zeros([1, 3, 8, 8, 8], &device));
+}
+
+#[test]
+#[should_panic(expected = "patch [4, 4, 4] leaves one voxel at the deepest stage")]
+fn unet_takes_no_images_that_are_one_voxel_at_its_deepest_stage() {
+    let device = Device::flex().autodiff().gradient_checkpointing();
+    let model = isotropic().try_init(&device).unwrap();
+    model.forward(Tensor::zeros([1, 2, 4, 4, 4], &device));
+}
+
+#[test]
+#[should_panic(expected = "axis 2 has 24 voxels, not a multiple of 16")]
+fn vnet_takes_no_images_of_other_sizes_when_checkpointing() {
+    let device = Device::flex().autodiff().gradient_checkpointing();
+    let config = NetworkConfig::VNet(VNetConfig::new(1, 2).with_features(2));
+    let network = config.try_init(&device).unwrap();
+    network.forward(Tensor::<5>::zeros([1, 1, 16, 16, 24], &device).require_grad());
+}
+
+#[test]
+#[should_panic(expected = "axis 0 has 96 voxels; the nearest sizes that do are 92 and 100")]
+fn the_first_unet_takes_no_images_that_valid_convolutions_use_up() {
+    let device = Device::flex();
+    let config = CicekUNetConfig::new(1, 2).with_padding(Padding::Valid);
+    let model = config.with_features(2).try_init(&device).unwrap();
+    model.predict(Tensor::zeros([1, 1, 96, 92, 92], &device));
+}
+
+#[test]
 fn unet_refuses_descriptions_that_cannot_work() {
     let message = |config: UNetConfig| config.try_init(&Device::flex()).unwrap_err().to_string();
     let mut none = isotropic();
@@ -209,6 +262,106 @@ fn unet_refuses_descriptions_that_cannot_work() {
         message(config(&[(4, [3, 2, 3], [1; 3]), (4, [3; 3], [2; 3])])).contains("even on axis 1")
     );
     assert!(message(anisotropic().with_stem_stride([2; 3])).contains("on axis 0 it would skip"));
+}
+
+#[test]
+fn descriptions_whose_products_would_overflow_are_refused_with_their_numbers() {
+    let message = |config: UNetConfig| config.validate().unwrap_err().to_string();
+    let limit = "it can be at most 65536";
+    let unet = |change: fn(&mut UNetConfig)| {
+        let mut unet = isotropic();
+        change(&mut unet);
+        message(unet)
+    };
+    assert_eq!(
+        unet(|unet| unet.in_channels = 65_537),
+        format!("in_channels is 65537: {limit}")
+    );
+    for (message, what) in [
+        (unet(|unet| unet.num_classes = usize::MAX), "num_classes"),
+        (
+            unet(|unet| unet.stages[2].features = 1 << 20),
+            "features of stage 2 is 1048576",
+        ),
+        (
+            unet(|unet| unet.stages[1].stride[0] = usize::MAX),
+            "stride of stage 1",
+        ),
+        (unet(|unet| unet.stem_stride[1] = usize::MAX), "stem_stride"),
+        (
+            unet(|unet| unet.convolutions_per_encoder_stage = usize::MAX),
+            "convolutions_per_encoder",
+        ),
+        (
+            unet(|unet| unet.convolutions_per_decoder_stage = usize::MAX),
+            "convolutions_per_decoder",
+        ),
+        (
+            unet(|unet| unet.residual_blocks = Some(vec![1, usize::MAX, 1])),
+            "residual blocks",
+        ),
+    ] {
+        assert!(
+            message.contains(what) && message.contains(limit),
+            "{message}"
+        );
+    }
+    assert_eq!(
+        unet(|unet| unet.stages[1].kernel[2] = usize::MAX),
+        format!("kernel of stage 1 is {}: it can be at most 127", usize::MAX)
+    );
+    // Each stride does, their product does not.
+    for stages in [18, 100] {
+        let stage = |i| (2, [3; 3], [1, 1, if i > 0 { 2 } else { 1 }]);
+        let many = config(&(0..stages).map(stage).collect::<Vec<_>>());
+        many.patch_divisors();
+        let message = message(many);
+        assert!(message.contains("the product of all strides is ") && message.contains(limit));
+    }
+    for config in [
+        NetworkConfig::VNet(VNetConfig::new(1, 2).with_features(usize::MAX)),
+        NetworkConfig::VNet(VNetConfig::new(usize::MAX, 2)),
+        NetworkConfig::CicekUNet(CicekUNetConfig::new(1, 2).with_features(1 << 62)),
+        NetworkConfig::CicekUNet(CicekUNetConfig::new(1, usize::MAX)),
+    ] {
+        let error = config.check_patch([16, 16, 32]).unwrap_err().to_string();
+        assert!(error.contains(limit), "{error}");
+    }
+}
+
+#[test]
+fn nothing_overflows_at_the_limits_of_descriptions_and_patches() {
+    let (most, voxels) = (1 << 16, [1 << 16; 3]);
+    let stage = |stride| StageConfig::new(most, [127; 3], stride);
+    let unet = UNetConfig::new(
+        most,
+        most,
+        vec![stage([1; 3]), stage([64; 3]), stage([8; 3])],
+    );
+    let unet = unet.with_stem_stride([64; 3]);
+    let cicek = CicekUNetConfig::new(most, most).with_features(most);
+    let vnet = VNetConfig::new(most, most).with_features(most);
+    let other = vnet.clone().with_variant(VNetVariant::Prototxt);
+    for config in [
+        NetworkConfig::UNet(unet.clone()),
+        NetworkConfig::UNet(unet.with_residual_blocks(Some(vec![3; 3]))),
+        NetworkConfig::VNet(vnet),
+        NetworkConfig::VNet(other),
+        NetworkConfig::CicekUNet(cicek),
+    ] {
+        for checkpointing in [false, true] {
+            let estimate = estimate_memory(&config, voxels, usize::MAX, checkpointing).unwrap();
+            assert_eq!(estimate.total(), u64::MAX);
+        }
+        config.try_init(&Device::flex()).unwrap();
+        let error = config.check_patch([1 << 17; 3]).unwrap_err().to_string();
+        assert!(
+            error.ends_with("is 131072: it can be at most 65536"),
+            "{error}"
+        );
+    }
+    let valid = CicekUNetConfig::new(1, 2).with_padding(Padding::Valid);
+    assert!(valid.check_patch([usize::MAX; 3]).is_err());
 }
 
 #[test]
@@ -318,26 +471,13 @@ fn layers_of_every_kind_give_every_network_finite_logits_and_gradients() {
                     // and the gradients of many such in a row are too large to square.
                     continue;
                 }
-                let gradients = loss.backward();
-                let norm = gradient_norm(&network, &gradients);
+                let gradients = gradients(&network, &loss.backward());
+                let all = numbers(gradients.into_iter().flatten());
+                let norm = all.iter().map(|value| value * value).sum::<f32>().sqrt();
                 assert!(norm.is_finite() && norm > 0.0, "{norm} for {config:?}");
             }
         }
     }
-}
-
-fn gradient_norm<M: Module>(module: &M, gradients: &Gradients) -> f32 {
-    struct Sum<'a>(&'a Gradients, f32);
-    impl ModuleVisitor for Sum<'_> {
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            if let Some(gradient) = param.val().grad(self.0) {
-                self.1 += gradient.powi_scalar(2).sum().into_scalar::<f32>();
-            }
-        }
-    }
-    let mut sum = Sum(gradients, 0.0);
-    module.visit(&mut sum);
-    sum.1.sqrt()
 }
 
 #[test]
@@ -349,7 +489,7 @@ fn layers_add_the_parameters_that_they_learn() {
             dropout: 0.0,
         };
         let config = isotropic().with_layers(layers);
-        config.init(&Device::flex()).num_params()
+        config.try_init(&Device::flex()).unwrap().num_params()
     };
     // Two convolutions in each of the three stages down and of the two up.
     let channels = 2 * (4 + 6 + 8) + 2 * (4 + 6);
@@ -469,15 +609,6 @@ fn network_configs_survive_json_and_name_their_architecture() {
 /// The largest difference of the logits of bf16, as a share of the largest logit; and the cosine between both gradients of
 /// the weights.
 fn compare_precisions(config: &NetworkConfig) -> (f32, f32) {
-    struct Collect<'a>(&'a Gradients, Vec<f32>);
-    impl ModuleVisitor for Collect<'_> {
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            if let Some(gradient) = param.val().grad(self.0) {
-                assert_eq!(gradient.dtype(), burn::tensor::DType::F32);
-                self.1.extend(gradient.into_data().iter::<f32>());
-            }
-        }
-    }
     /// He's uniform weights, the same in every run.
     struct Fill(u32);
     impl ModuleMapper for Fill {
@@ -495,7 +626,7 @@ fn compare_precisions(config: &NetworkConfig) -> (f32, f32) {
                 most * (self.0 as f32 / (u32::MAX / 2) as f32 - 1.0)
             };
             let values: Vec<f32> = (0..shape.iter().product()).map(|_| value()).collect();
-            let data = burn::tensor::TensorData::new(values, shape);
+            let data = TensorData::new(values, shape);
             param.map(|old| Tensor::from_data(data, &old.device()).require_grad())
         }
     }
@@ -503,17 +634,17 @@ fn compare_precisions(config: &NetworkConfig) -> (f32, f32) {
     let network = config.try_init(&device).unwrap().map(&mut Fill(2463534242));
     let shape = [2, config.channels().0, 16, 16, 32];
     let values = (0..shape.iter().product()).map(|i| ((i * 7919) % 1009) as f32 / 504.0 - 1.0);
-    let data = burn::tensor::TensorData::new(values.collect::<Vec<f32>>(), shape);
+    let data = TensorData::new(values.collect::<Vec<f32>>(), shape);
     let images = Tensor::<5>::from_data(data, &device);
     let run = |precision: Precision| {
         let logits = precision.forward(&network, images.clone()).remove(0);
         assert_eq!(logits.dtype(), burn::tensor::DType::F32);
         let loss = logits.clone().tanh().powi_scalar(2).mean();
-        let gradients = loss.backward();
-        let mut collect = Collect(&gradients, Vec::new());
-        network.visit(&mut collect);
-        let logits: Vec<f32> = logits.into_data().iter::<f32>().collect();
-        (logits, collect.1)
+        let gradients = gradients(&network, &loss.backward());
+        let gradients: Vec<_> = gradients.into_iter().flatten().collect();
+        let f32s = |data: &TensorData| data.dtype() == burn::tensor::DType::F32;
+        assert!(gradients.iter().all(f32s));
+        (numbers([logits.into_data()]), numbers(gradients))
     };
     let (exact, exact_gradients) = run(Precision::F32);
     let (rough, rough_gradients) = run(Precision::Bf16);

@@ -3,6 +3,7 @@ use burn::tensor::{Device, Tensor};
 
 use crate::channels_last::join_channels;
 use crate::checkpointing::{checkpointed, checkpointed_up};
+use crate::checks::assert_images_fit;
 use crate::conv_block::{ConvBlock, ConvStage};
 use crate::initialization::he_leaky;
 use crate::residual_block::ResidualStage;
@@ -12,7 +13,7 @@ use crate::{SegmentationModel, UNetConfig};
 /// 3D U-Net with strided convolutions on the way down, as nnU-Net plans it (`PlainConvUNet` and `ResidualEncoderUNet`;
 /// Çiçek et al., MICCAI 2016; Isensee et al., Nature Methods 2021 and MICCAI 2024).
 ///
-/// Made by [`UNetConfig::init`].
+/// Made by [`UNetConfig::try_init`].
 #[derive(Module, Debug)]
 pub struct UNet {
     /// The convolution before a residual encoder.
@@ -118,6 +119,10 @@ impl UNet {
 
     /// Logits of the `levels` finest heads, finest first.
     fn logits(&self, images: Tensor<5>, levels: usize) -> Vec<Tensor<5>> {
+        let config = &self.config;
+        assert_images_fit(&images, config.in_channels, |patch| {
+            config.check_patch(patch)
+        });
         let mut x = match &self.stem {
             Some(stem) => checkpointed(stem, [images], |stem, [x]| stem.forward(x)),
             None => images,
@@ -131,11 +136,10 @@ impl UNet {
         skips.pop();
 
         // The logits have the resolution of the images, the finest features that of the stem.
-        let logits_of_a_voxel =
-            self.config.num_classes * self.config.stem_stride.iter().product::<usize>();
+        let logits_of_a_voxel = config.num_classes * config.stem_stride.iter().product::<usize>();
         let mut logits = Vec::with_capacity(levels);
         for (level, (stage, skip)) in self.decoder.iter().zip(skips).enumerate().rev() {
-            let sizes = [self.config.stages[level].features, logits_of_a_voxel];
+            let sizes = [config.stages[level].features, logits_of_a_voxel];
             x = checkpointed_up(level, sizes, stage, [x, skip], |stage, [x, skip]| {
                 stage.forward(x, skip)
             });

@@ -1,9 +1,11 @@
+use std::fmt::Display;
+
 use burn::config::Config;
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
-use crate::error::check_divisors;
-use crate::initialization::draw_weights;
+use crate::checks::{LARGEST_KERNEL, check_count, check_divisors, check_most};
+use crate::seeded::seeded;
 use crate::{LayerConfig, ModelError, UNet};
 
 /// One resolution level of a network.
@@ -11,7 +13,7 @@ use crate::{LayerConfig, ModelError, UNet};
 pub struct StageConfig {
     /// Number of feature channels.
     pub features: usize,
-    /// Convolution kernel `[D, H, W]` in voxels; odd sizes.
+    /// Convolution kernel `[D, H, W]` in voxels; odd sizes, at most 127.
     pub kernel: [usize; 3],
     /// By how much this stage is coarser than the one before, `[D, H, W]`. Ones for the first stage.
     pub stride: [usize; 3],
@@ -65,21 +67,15 @@ impl UNetConfig {
     /// # Errors
     /// Says which number does not work, and what would.
     pub fn validate(&self) -> Result<(), ModelError> {
-        for (what, value) in [
-            ("in_channels", self.in_channels),
-            ("num_classes", self.num_classes),
-            (
-                "convolutions_per_encoder_stage",
-                self.convolutions_per_encoder_stage,
-            ),
-            (
-                "convolutions_per_decoder_stage",
-                self.convolutions_per_decoder_stage,
-            ),
-        ] {
-            at_least_one(&[value], || what.into())?;
-        }
-        at_least_one(&self.stem_stride, || "stem_stride".into())?;
+        check_count("in_channels", self.in_channels)?;
+        check_count("num_classes", self.num_classes)?;
+        let (down, up) = (
+            self.convolutions_per_encoder_stage,
+            self.convolutions_per_decoder_stage,
+        );
+        check_count("convolutions_per_encoder_stage", down)?;
+        check_count("convolutions_per_decoder_stage", up)?;
+        check_counts("stem_stride", &self.stem_stride)?;
         if self.stages.len() < 2 {
             let stages = self.stages.len();
             return Err(ModelError::TooFewStages { stages });
@@ -87,6 +83,7 @@ impl UNetConfig {
         for (i, stage) in self.stages.iter().enumerate() {
             self.validate_stage(i, stage)?;
         }
+        check_counts("the product of all strides", &self.patch_divisors())?;
         let features = self.stages.iter().map(|stage| stage.features);
         self.layers.validate(features)?;
         if let Some(blocks) = &self.residual_blocks {
@@ -96,15 +93,18 @@ impl UNetConfig {
                     stages: self.stages.len(),
                 });
             }
-            at_least_one(blocks, || "residual blocks of a stage".into())?;
+            check_counts("residual blocks of a stage", blocks)?;
         }
         Ok(())
     }
 
     fn validate_stage(&self, i: usize, stage: &StageConfig) -> Result<(), ModelError> {
         let kernel = stage.kernel;
-        at_least_one(&[stage.features], || format!("features of stage {i}"))?;
-        at_least_one(&stage.stride, || format!("stride of stage {i}"))?;
+        check_count(format_args!("features of stage {i}"), stage.features)?;
+        check_counts(format_args!("stride of stage {i}"), &stage.stride)?;
+        for size in kernel {
+            check_most(format_args!("kernel of stage {i}"), size, LARGEST_KERNEL)?;
+        }
         if let Some(axis) = kernel.iter().position(|size| size.is_multiple_of(2)) {
             return Err(ModelError::EvenKernel {
                 stage: i,
@@ -136,7 +136,7 @@ impl UNetConfig {
     pub fn patch_divisors(&self) -> [usize; 3] {
         let stages = self.stages.iter().map(|stage| stage.stride);
         stages.fold(self.stem_stride, |product, stride| {
-            std::array::from_fn(|axis| product[axis] * stride[axis])
+            std::array::from_fn(|axis| product[axis].saturating_mul(stride[axis]))
         })
     }
 
@@ -161,15 +161,6 @@ impl UNetConfig {
         Ok(UNet::new(self.clone(), device))
     }
 
-    /// Builds the network.
-    ///
-    /// # Panics
-    /// Where [`try_init`](Self::try_init) returns an error, with its message.
-    pub fn init(&self, device: &Device) -> UNet {
-        self.try_init(device)
-            .unwrap_or_else(|error| panic!("{error}"))
-    }
-
     /// Builds the network and draws all its weights from `seed`: the same seed on the same kind of device
     /// gives the same weights, as long as no other thread draws tensors of random numbers meanwhile.
     /// Seeds the device, whose random numbers go on from there.
@@ -177,16 +168,11 @@ impl UNetConfig {
     /// # Errors
     /// As [`validate`](Self::validate).
     pub fn init_seeded(&self, device: &Device, seed: u64) -> Result<UNet, ModelError> {
-        let model = self.try_init(device)?;
-        device.seed(seed);
-        draw_weights(&model);
-        Ok(model)
+        Ok(seeded(self.try_init(device)?, device, seed))
     }
 }
 
-fn at_least_one(values: &[usize], what: impl Fn() -> String) -> Result<(), ModelError> {
-    match values.contains(&0) {
-        true => Err(ModelError::Zero { what: what() }),
-        false => Ok(()),
-    }
+/// [`check_count`] of several.
+fn check_counts(what: impl Display + Copy, values: &[usize]) -> Result<(), ModelError> {
+    (values.iter()).try_for_each(|&value| check_count(what, value))
 }

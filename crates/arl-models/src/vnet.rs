@@ -3,6 +3,7 @@ use burn::tensor::{Device, Tensor};
 
 use crate::channels_last::join_channels;
 use crate::checkpointing::{checkpointed, checkpointed_up};
+use crate::checks::assert_images_fit;
 use crate::conv_block::ConvBlock;
 use crate::initialization::he_relu;
 use crate::layers::{ActivationLayer, Layers};
@@ -104,11 +105,11 @@ impl VNet {
 }
 
 impl SegmentationModel for VNet {
-    fn forward(&self, images: Tensor<5>) -> Vec<Tensor<5>> {
-        vec![self.predict(images)]
-    }
-
     fn predict(&self, images: Tensor<5>) -> Tensor<5> {
+        let config = &self.config;
+        assert_images_fit(&images, config.in_channels, |patch| {
+            config.check_patch(patch)
+        });
         let mut x = images;
         let mut skips = Vec::with_capacity(self.down.len());
         for stage in &self.down {
@@ -116,7 +117,7 @@ impl SegmentationModel for VNet {
             skips.push(x.clone());
         }
         skips.pop();
-        let sizes = [2 * self.config.features, self.config.num_classes];
+        let sizes = [2 * config.features, config.num_classes];
         for (level, (stage, skip)) in self.up.iter().zip(skips).enumerate().rev() {
             x = checkpointed_up(level, sizes, stage, [x, skip], |stage, [x, skip]| {
                 stage.forward(x, skip)

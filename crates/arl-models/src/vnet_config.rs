@@ -2,7 +2,8 @@ use burn::config::Config;
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
-use crate::initialization::draw_weights;
+use crate::checks::{check_count, check_divisors};
+use crate::seeded::seeded;
 use crate::{LayerConfig, ModelError, VNet};
 
 /// Resolutions of a V-Net.
@@ -64,15 +65,9 @@ impl VNetConfig {
     /// # Errors
     /// Says which number does not work, and what would.
     pub fn validate(&self) -> Result<(), ModelError> {
-        for (what, value) in [
-            ("in_channels", self.in_channels),
-            ("num_classes", self.num_classes),
-            ("features", self.features),
-        ] {
-            if value == 0 {
-                return Err(ModelError::Zero { what: what.into() });
-            }
-        }
+        check_count("in_channels", self.in_channels)?;
+        check_count("num_classes", self.num_classes)?;
+        check_count("features", self.features)?;
         if !self.features.is_multiple_of(self.in_channels) {
             return Err(ModelError::RepeatedChannels {
                 channels: self.in_channels,
@@ -94,7 +89,7 @@ impl VNetConfig {
     pub fn check_patch(&self, patch: [usize; 3]) -> Result<(), ModelError> {
         self.validate()?;
         let divisors = self.patch_divisors();
-        crate::error::check_divisors(patch, divisors)?;
+        check_divisors(patch, divisors)?;
         self.layers.check_deepest(patch, divisors)
     }
 
@@ -114,9 +109,6 @@ impl VNetConfig {
     ///
     /// [`UNetConfig::init_seeded`]: crate::UNetConfig::init_seeded
     pub fn init_seeded(&self, device: &Device, seed: u64) -> Result<VNet, ModelError> {
-        let model = self.try_init(device)?;
-        device.seed(seed);
-        draw_weights(&model);
-        Ok(model)
+        Ok(seeded(self.try_init(device)?, device, seed))
     }
 }

@@ -1,11 +1,12 @@
 //! Stages that are computed again have the same gradients, drop the same channels, and gather statistics once.
 
-use burn::module::{Module, ModuleVisitor, Param};
-use burn::tensor::{Device, FloatDType, Gradients, Tensor, TensorData};
+use burn::module::Module;
+use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 
 use super::{checkpointed, kept};
 use crate::conv_block::ConvStage;
 use crate::layers::Layers;
+use crate::parameters_for_tests::{gradients as of_parameters, numbers, parameters};
 use crate::{Activation, LayerConfig, Normalization, SegmentationModel, StageConfig, UNetConfig};
 
 const SLOPE: Activation = Activation::LeakyRelu { slope: 0.1 };
@@ -27,21 +28,6 @@ fn stage(normalization: Normalization, activation: Activation, device: &Device) 
     ConvStage::new([3, 4], [3; 3], [1, 2, 2], 2, &layers, device)
 }
 
-/// The gradients of every parameter, with `None` for what has none.
-fn of_parameters(module: &impl Module, gradients: &Gradients) -> Vec<Option<Vec<f32>>> {
-    struct Collect<'a>(&'a Gradients, Vec<Option<Vec<f32>>>);
-    impl ModuleVisitor for Collect<'_> {
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            let gradient = param.val().grad(self.0);
-            self.1
-                .push(gradient.map(|gradient| gradient.into_data().iter::<f32>().collect()));
-        }
-    }
-    let mut collect = Collect(gradients, Vec::new());
-    module.visit(&mut collect);
-    collect.1
-}
-
 /// Logits, the gradient of x and those of the parameters, with or without keeping what lies between.
 fn run(stage: &ConvStage, x: &Tensor<5>, again: bool) -> Vec<Vec<f32>> {
     let x = x.clone().require_grad();
@@ -51,12 +37,11 @@ fn run(stage: &ConvStage, x: &Tensor<5>, again: bool) -> Vec<Vec<f32>> {
     };
     let gradients = y.clone().powi_scalar(3).sum().backward();
     let of_x = x.grad(&gradients).unwrap();
-    let values = |tensor: Tensor<5>| tensor.into_data().iter::<f32>().collect();
-    let of_parameters = of_parameters(stage, &gradients);
-    [values(y), values(of_x)]
+    let of_parameters = of_parameters(stage, &gradients).into_iter().flatten();
+    let all = [y.into_data(), of_x.into_data()]
         .into_iter()
-        .chain(of_parameters.into_iter().flatten())
-        .collect()
+        .chain(of_parameters);
+    all.map(|data| numbers([data])).collect()
 }
 
 /// Holds gradients to each other, with errors of so many times the largest of all: a bias before a normalisation has a gradient that
@@ -149,7 +134,7 @@ fn a_whole_network_drops_the_same_channels_again() {
     // Fewer classes than features, and more: the last stage is kept, and computed again.
     for classes in [3, 17] {
         let config = UNetConfig::new(2, classes, stages.to_vec()).with_layers(layers);
-        let network = config.init(&device);
+        let network = config.try_init(&device).unwrap();
         let x = features([1, 2, 4, 8, 8], &device).require_grad();
         // A forward pass that no backward pass follows is none the worse.
         network.forward(x.clone());
@@ -184,15 +169,7 @@ fn batch_normalisation_gathers_its_statistics_once() {
             let y = checkpointed(&layers, [x.require_grad()], |layers, [x]| layers.forward(x));
             y.sum().backward();
         }
-        struct Collect(Vec<f32>);
-        impl ModuleVisitor for Collect {
-            fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-                self.0.extend(param.val().into_data().iter::<f32>());
-            }
-        }
-        let mut collect = Collect(Vec::new());
-        layers.valid().visit(&mut collect);
-        collect.0
+        numbers(parameters(&layers.valid()))
     };
     let kept = gathered(false);
     // Scale, offset, mean, variance: the means are no longer 0.
@@ -243,9 +220,8 @@ fn gradients_of_what_several_stages_take_are_added() {
         };
         let gradients = y.sum().backward();
         let mut all = of_parameters(&stage, &gradients);
-        let of_x = x.grad(&gradients).unwrap().into_data();
-        all.push(Some(of_x.iter::<f32>().collect()));
-        all.into_iter().flatten().flatten().collect::<Vec<f32>>()
+        all.push(Some(x.grad(&gradients).unwrap().into_data()));
+        numbers(all.into_iter().flatten())
     };
     let (kept, again) = (of(false), of(true));
     let largest = kept.iter().fold(0.0, |a, b| f32::max(a, b.abs()));

@@ -1,5 +1,6 @@
 //! Weights of networks as PyTorch names and stores them.
 
+mod dtype;
 mod error;
 mod names;
 mod read;
@@ -10,8 +11,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
-use burn::tensor::{DType, Tensor, TensorData};
-use safetensors::tensor::{Dtype, TensorView};
+use burn::tensor::{Tensor, TensorData};
+use safetensors::tensor::TensorView;
 
 use crate::{Network, NetworkConfig};
 pub use error::WeightsError;
@@ -33,13 +34,13 @@ use names::{Name, Names};
 /// let stages = vec![StageConfig::new(4, [3; 3], [1; 3]), StageConfig::new(8, [3; 3], [2; 3])];
 /// let config = NetworkConfig::UNet(UNetConfig::new(1, 2, stages));
 /// let network = config.init_seeded(&Device::flex(), 1)?;
-/// let weights = Weights::of(&network, &config);
+/// let weights = Weights::of(&network);
 /// assert_eq!(weights.shape("decoder.transpconvs.0.weight"), Some([8, 4, 2, 2, 2].to_vec()));
 ///
 /// let file = std::env::temp_dir().join("arl-example.safetensors");
 /// weights.write(&file, [])?;
 /// let other = config.init_seeded(&Device::flex(), 2)?;
-/// let same = Weights::read(&file)?.load_into(other, &config)?;
+/// let same = Weights::read(&file)?.load_into(other)?;
 /// # std::fs::remove_file(&file)?;
 /// # Ok(())
 /// # }
@@ -52,8 +53,8 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// The weights of a network, which `config` describes.
-    pub fn of(network: &Network, config: &NetworkConfig) -> Self {
+    /// The weights of a network.
+    pub fn of(network: &Network) -> Self {
         struct Collect {
             names: Names,
             tensors: BTreeMap<String, TensorData>,
@@ -79,7 +80,7 @@ impl Weights {
             }
         }
         let mut collect = Collect {
-            names: Names::new(config),
+            names: Names::of(network),
             tensors: BTreeMap::new(),
         };
         network.visit(&mut collect);
@@ -94,9 +95,11 @@ impl Weights {
     /// each tensor once.
     pub fn with_every_name(mut self, config: &NetworkConfig) -> Self {
         if let NetworkConfig::UNet(unet) = config {
+            let dropout = unet.layers.dropout > 0.0;
+            let others = |name| names::repeated(unet, dropout, name);
             let names = self.tensors.keys();
             self.repeated = names
-                .flat_map(|name| names::repeated(unet, name).map(|other| (other, name.clone())))
+                .flat_map(|name| others(name).map(|other| (other, name.clone())))
                 .filter(|(other, _)| !self.tensors.contains_key(other))
                 .collect();
         }
@@ -140,7 +143,8 @@ impl Weights {
         })
     }
 
-    /// Writes safetensors, with notes beside the tensors. What is at `path` is overwritten.
+    /// Writes safetensors, with notes beside the tensors: those of a network in f32, those that were read in the numbers that they
+    /// had. What is at `path` is overwritten.
     ///
     /// # Errors
     /// When the file can't be written.
@@ -157,10 +161,7 @@ impl Weights {
         let again = self.repeated.iter();
         let again = again.map(|(other, name)| (other, &self.tensors[name]));
         for (name, tensor) in self.tensors.iter().chain(again) {
-            let dtype = match tensor.dtype() {
-                DType::I64 => Dtype::I64,
-                _ => Dtype::F32,
-            };
+            let dtype = dtype::to_store(tensor.dtype()).expect("of a network, or as it was read");
             let view = TensorView::new(dtype, tensor.shape().to_vec(), tensor.as_bytes());
             views.push((name, view.map_err(|error| failed(error.to_string()))?));
         }
@@ -179,16 +180,13 @@ impl Weights {
         self.tensors.keys().map(String::as_str)
     }
 
-    /// A network with these weights instead of its own; `config` describes it.
+    /// The network with these weights instead of its own. What PyTorch counts of batches is passed over, and so is each tensor that
+    /// is there again under another name that nnU-Net has for it.
     ///
     /// # Errors
     /// Names every tensor that the network has and these weights have not, every one that the network has not, and every one
     /// of another size.
-    pub fn load_into(
-        &self,
-        network: Network,
-        config: &NetworkConfig,
-    ) -> Result<Network, WeightsError> {
+    pub fn load_into(&self, network: Network) -> Result<Network, WeightsError> {
         struct Load<'a> {
             names: Names,
             tensors: BTreeMap<&'a str, &'a TensorData>,
@@ -239,19 +237,26 @@ impl Weights {
             }
         }
         let mut load = Load {
-            names: Names::new(config),
+            names: Names::of(&network),
             tensors,
             used: BTreeSet::new(),
             missing: Vec::new(),
             misshaped: Vec::new(),
         };
         let network = network.map(&mut load);
-        let unexpected: Vec<String> = (load.tensors.keys())
-            .filter(|&&name| !load.used.contains(name) && !is_repeated(name, &load.tensors))
+        let Load {
+            names,
+            tensors,
+            used,
+            missing,
+            misshaped,
+        } = load;
+        let expected = with_repeated(with_batches(used), &names, &tensors);
+        let unexpected: Vec<String> = (tensors.keys())
+            .filter(|&&name| !expected.contains(name))
             .map(|&name| name.to_owned())
             .chain(twice)
             .collect();
-        let (missing, misshaped) = (load.missing, load.misshaped);
         match missing.is_empty() && unexpected.is_empty() && misshaped.is_empty() {
             true => Ok(network),
             false => Err(WeightsError::Other {
@@ -277,31 +282,36 @@ fn without_wrappers(mut name: &str) -> &str {
     name
 }
 
-/// Whether nnU-Net's networks list a tensor under this name that they have under another, and it is the same; or PyTorch
-/// counts batches under it, for a normalisation that is there.
-fn is_repeated(name: &str, tensors: &BTreeMap<&str, &TensorData>) -> bool {
-    let same = |other: &str| {
-        let (Some(one), Some(other)) = (tensors.get(name), tensors.get(other)) else {
-            return false;
-        };
-        one.shape() == other.shape() && one.as_bytes() == other.as_bytes()
+/// The names, and those of what PyTorch counts for each normalisation among them that gathers statistics.
+fn with_batches(mut names: BTreeSet<String>) -> BTreeSet<String> {
+    let norms = names
+        .iter()
+        .filter_map(|name| name.strip_suffix(".running_mean"));
+    let counts: Vec<String> = norms.map(|norm| format!("{norm}.{BATCHES}")).collect();
+    names.extend(counts);
+    names
+}
+
+/// The names, and the other ones under which the same tensors are listed again.
+fn with_repeated(
+    mut names: BTreeSet<String>,
+    network: &Names,
+    tensors: &BTreeMap<&str, &TensorData>,
+) -> BTreeSet<String> {
+    let same = |name: &str, other: &str| match (tensors.get(name), tensors.get(other)) {
+        (Some(one), Some(other)) => {
+            one.shape() == other.shape() && one.as_bytes() == other.as_bytes()
+        }
+        _ => false,
     };
-    let of_encoder = name.strip_prefix("decoder.encoder.");
-    let first = of_encoder.map_or_else(|| name.to_owned(), |rest| format!("encoder.{rest}"));
-    if of_encoder.is_some() && same(&first) {
-        return true;
-    }
-    if let Some((block, leaf)) = first.split_once(".all_modules.") {
-        // `all_modules` counts the layers of a block; which of them there are differs.
-        let leaf = leaf.split_once('.').map_or(leaf, |(_, leaf)| leaf);
-        return ["conv", "norm", "nonlin"]
-            .iter()
-            .any(|layer| same(&format!("{block}.{layer}.{leaf}")));
-    }
-    match first.strip_suffix(BATCHES) {
-        Some(norm) => tensors.contains_key(format!("{norm}running_mean").as_str()),
-        None => false,
-    }
+    let again: Vec<String> = (names.iter())
+        .flat_map(|name| {
+            let others = network.others(name).into_iter();
+            others.filter(|other| same(name, other))
+        })
+        .collect();
+    names.extend(again);
+    names
 }
 
 /// A tensor `[outer, inner, d, h, w]` with its last three axes in another order.

@@ -1,6 +1,8 @@
 //! What PyTorch calls the parameters of our networks.
 
-use crate::{NetworkConfig, Normalization, UNetConfig};
+use std::collections::BTreeSet;
+
+use crate::{Network, Normalization, UNetConfig};
 
 /// Follows a visit of a network and knows the name of the parameter that it has come to.
 pub(super) struct Names {
@@ -19,11 +21,12 @@ pub(super) struct Name {
 }
 
 impl Names {
-    pub fn new(config: &NetworkConfig) -> Self {
+    /// For a visit of this network.
+    pub fn of(network: &Network) -> Self {
         Self {
-            unet: match config {
-                NetworkConfig::UNet(config) => Some(config.clone()),
-                NetworkConfig::VNet(_) | NetworkConfig::CicekUNet(_) => None,
+            unet: match network {
+                Network::UNet(unet) => Some(unet.config().clone()),
+                Network::VNet(_) | Network::CicekUNet(_) => None,
             },
             path: Vec::new(),
         }
@@ -42,6 +45,15 @@ impl Names {
 
     pub fn exit(&mut self) {
         self.path.pop();
+    }
+
+    /// The other names under which a file may hold a tensor of the network. Dropout whose probability is 0 does nothing, and has
+    /// its place among the layers all the same.
+    pub fn others(&self, name: &str) -> BTreeSet<String> {
+        let unet = self.unet.iter();
+        unet.flat_map(|unet| [false, true].map(|dropout| repeated(unet, dropout, name)))
+            .flatten()
+            .collect()
     }
 
     /// The name of the parameter here.
@@ -121,9 +133,13 @@ fn nnunet(unet: &UNetConfig, path: &[&str]) -> Name {
 }
 
 /// The other names by which nnU-Net's network of this kind lists a tensor. Each of its blocks has its layers a second time, by
-/// their place in the row (`all_modules`), and its decoder has the encoder.
-pub(super) fn repeated(unet: &UNetConfig, name: &str) -> impl Iterator<Item = String> {
-    let by_place = place_in_block(unet, name);
+/// their place in the row (`all_modules`), where `dropout` has one too, and its decoder has the encoder.
+pub(super) fn repeated(
+    unet: &UNetConfig,
+    dropout: bool,
+    name: &str,
+) -> impl Iterator<Item = String> {
+    let by_place = place_in_block(unet, dropout, name);
     let names = std::iter::once(name.to_owned()).chain(by_place.clone());
     let in_decoder = names
         .filter(|name| name.starts_with("encoder."))
@@ -134,7 +150,7 @@ pub(super) fn repeated(unet: &UNetConfig, name: &str) -> impl Iterator<Item = St
 }
 
 /// The name by its place of a tensor of a convolution, dropout, normalisation and activation (`ConvDropoutNormReLU`).
-fn place_in_block(unet: &UNetConfig, name: &str) -> Option<String> {
+fn place_in_block(unet: &UNetConfig, dropout: bool, name: &str) -> Option<String> {
     let (rest, leaf) = name.rsplit_once('.')?;
     let (block, layer) = rest.rsplit_once('.')?;
     // Of a residual block only the first convolution has dropout.
@@ -143,7 +159,7 @@ fn place_in_block(unet: &UNetConfig, name: &str) -> Option<String> {
         .filter(|_| unet.residual_blocks.is_some());
     let without_dropout =
         within.is_some_and(|block| block.ends_with(".conv2") || block.contains(".skip."));
-    let dropout = usize::from(unet.layers.dropout > 0.0 && !without_dropout);
+    let dropout = usize::from(dropout && !without_dropout);
     let norm = usize::from(unet.layers.normalization != Normalization::None);
     let place = match layer {
         "conv" => 0,

@@ -8,7 +8,7 @@ use std::path::Path;
 use burn::tensor::{DType, TensorData};
 use safetensors::{Dtype, SafeTensors};
 
-use super::WeightsError;
+use super::{WeightsError, dtype};
 use crate::pytorch::Checkpoint;
 
 type Tensors = BTreeMap<String, TensorData>;
@@ -41,7 +41,7 @@ fn safetensors(bytes: &[u8]) -> Result<Tensors, String> {
     let damaged = |error| format!("is damaged ({error}); copy or export it again");
     let file = SafeTensors::deserialize(bytes).map_err(damaged)?;
     let tensors = file.iter().map(|(name, view)| {
-        let dtype = dtype(name, view.dtype())?;
+        let dtype = element(name, view.dtype())?;
         let data = TensorData::from_bytes_vec(view.data().to_vec(), view.shape().to_vec(), dtype);
         Ok((name.to_owned(), data))
     });
@@ -51,7 +51,7 @@ fn safetensors(bytes: &[u8]) -> Result<Tensors, String> {
 fn pytorch(path: &Path) -> Result<Tensors, WeightsError> {
     let weights = Checkpoint::open(path)?.weights()?;
     let tensors = weights.into_iter().map(|(name, tensor)| {
-        let dtype = dtype(&name, tensor.dtype).map_err(|problem| WeightsError::File {
+        let dtype = element(&name, tensor.dtype).map_err(|problem| WeightsError::File {
             path: path.to_owned(),
             problem,
         })?;
@@ -61,16 +61,11 @@ fn pytorch(path: &Path) -> Result<Tensors, WeightsError> {
     tensors.collect()
 }
 
-/// The same type of elements in Burn's words.
-fn dtype(name: &str, stored: Dtype) -> Result<DType, String> {
-    match stored {
-        Dtype::F64 => Ok(DType::F64),
-        Dtype::F32 => Ok(DType::F32),
-        Dtype::F16 => Ok(DType::F16),
-        Dtype::BF16 => Ok(DType::BF16),
-        Dtype::I64 => Ok(DType::I64),
-        other => Err(format!(
-            "holds {name} as {other:?}; weights are floating point numbers of 16, 32 or 64 bits"
-        )),
-    }
+/// The type of the elements in Burn's words.
+fn element(name: &str, stored: Dtype) -> Result<DType, String> {
+    dtype::of_stored(stored).ok_or_else(|| {
+        format!(
+            "holds {name} as {stored:?}; weights are floating point numbers of 16, 32 or 64 bits"
+        )
+    })
 }

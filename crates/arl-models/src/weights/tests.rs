@@ -1,9 +1,10 @@
 use std::io::Write;
 
-use burn::module::{Module, ModuleVisitor, Param};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, Tensor};
+use safetensors::Dtype;
 
 use super::*;
+use crate::parameters_for_tests::parameters;
 use crate::{
     Activation, CicekUNetConfig, LayerConfig, Normalization, SegmentationModel, StageConfig,
     UNetConfig, VNetConfig,
@@ -40,18 +41,6 @@ fn networks() -> Vec<NetworkConfig> {
     ]
 }
 
-fn values(network: &Network) -> Vec<f32> {
-    struct Collect(Vec<f32>);
-    impl ModuleVisitor for Collect {
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            self.0.extend(param.val().into_data().iter::<f32>());
-        }
-    }
-    let mut collect = Collect(Vec::new());
-    network.visit(&mut collect);
-    collect.0
-}
-
 #[test]
 fn written_and_read_weights_are_the_same_bits() {
     let (device, folder) = (Device::flex(), tempfile::tempdir().unwrap());
@@ -62,11 +51,35 @@ fn written_and_read_weights_are_the_same_bits() {
             config.try_init(&device).unwrap(),
         );
         let note = ("made by".to_owned(), "a test".to_owned());
-        Weights::of(&network, &config).write(&path, [note]).unwrap();
-        assert_ne!(values(&network), values(&other));
+        Weights::of(&network).write(&path, [note]).unwrap();
+        assert_ne!(parameters(&network), parameters(&other));
         let weights = Weights::read(&path).unwrap();
-        let loaded = weights.load_into(other, &config).unwrap();
-        assert_eq!(values(&loaded), values(&network), "{config:?}");
+        let loaded = weights.load_into(other).unwrap();
+        assert_eq!(parameters(&loaded), parameters(&network), "{config:?}");
+        assert_eq!(loaded.config(), config);
+    }
+}
+
+#[test]
+fn weights_of_every_type_are_written_as_they_were_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let (first, second) = (folder.path().join("first"), folder.path().join("second"));
+    for (stored, dtype) in [
+        (Dtype::F16, DType::F16),
+        (Dtype::BF16, DType::BF16),
+        (Dtype::F32, DType::F32),
+        (Dtype::F64, DType::F64),
+        (Dtype::I64, DType::I64),
+    ] {
+        let bytes: Vec<u8> = (0..6 * dtype.size()).map(|i| i as u8).collect();
+        let view = TensorView::new(stored, vec![2, 3], &bytes).unwrap();
+        safetensors::serialize_to_file([("tensor", view)], None, &first).unwrap();
+        let weights = Weights::read(&first).unwrap();
+        weights.write(&second, []).unwrap();
+        let again = Weights::read(&second).unwrap();
+        assert_eq!(again.tensors["tensor"].dtype(), dtype);
+        assert_eq!(again.tensors["tensor"].as_bytes(), bytes);
+        assert_eq!(again.shape("tensor"), Some(vec![2, 3]));
     }
 }
 
@@ -75,7 +88,7 @@ fn names_and_layouts_are_nnunets() {
     let config = NetworkConfig::UNet(
         UNetConfig::new(2, 3, stages()).with_residual_blocks(Some(vec![1, 2, 1])),
     );
-    let weights = Weights::of(&config.try_init(&Device::flex()).unwrap(), &config);
+    let weights = Weights::of(&config.try_init(&Device::flex()).unwrap());
     for (name, shape) in [
         ("encoder.stem.convs.0.conv.weight", &[4, 2, 1, 3, 3][..]),
         (
@@ -119,9 +132,9 @@ fn every_name_is_what_nnunets_own_checkpoints_hold() {
         let checkpoint =
             Weights::read(&references.join(name).join("checkpoint_final.pth")).unwrap();
         let network = config.try_init(&Device::flex()).unwrap();
-        let network = checkpoint.load_into(network, &config).unwrap();
+        let network = checkpoint.load_into(network).unwrap();
         let file = folder.path().join(name);
-        let weights = Weights::of(&network, &config).with_every_name(&config);
+        let weights = Weights::of(&network).with_every_name(&config);
         weights.write(&file, []).unwrap();
         let written = Weights::read(&file).unwrap();
         assert_eq!(
@@ -138,8 +151,8 @@ fn every_name_is_what_nnunets_own_checkpoints_hold() {
         assert!(Weights::read(&file).unwrap().names().eq(written.names()));
         // And what is read again is the same network.
         let other = config.try_init(&Device::flex()).unwrap();
-        let loaded = written.load_into(other, &config).unwrap();
-        assert_eq!(values(&loaded), values(&network));
+        let loaded = written.load_into(other).unwrap();
+        assert_eq!(parameters(&loaded), parameters(&network));
     }
 }
 
@@ -176,7 +189,7 @@ fn places_in_blocks_follow_the_layers_that_there_are() {
             "decoder.stages.0.convs.0.all_modules.2.bias",
         ),
     ] {
-        let found: Vec<String> = names::repeated(&config, name).collect();
+        let found: Vec<String> = names::repeated(&config, true, name).collect();
         assert_eq!(found[0], expected);
         let in_encoder = name.starts_with("encoder.");
         assert_eq!(found.len(), if in_encoder { 3 } else { 1 }, "{found:?}");
@@ -184,18 +197,54 @@ fn places_in_blocks_follow_the_layers_that_there_are() {
     let once = ["decoder.transpconvs.0.weight", "decoder.seg_layers.0.bias"];
     assert!(
         once.iter()
-            .all(|name| names::repeated(&config, name).next().is_none())
+            .all(|name| names::repeated(&config, true, name).next().is_none())
     );
     let added = "encoder.stages.0.blocks.0.nonlin2.weight";
-    let found: Vec<String> = names::repeated(&config, added).collect();
+    let found: Vec<String> = names::repeated(&config, true, added).collect();
     assert_eq!(found, [format!("decoder.{added}")]);
+}
+
+/// `dynamic-network-architectures` 0.4.4 gives dropout its place among the layers whatever its probability is.
+#[test]
+fn networks_whose_dropout_drops_nothing_are_loaded() {
+    let unet = UNetConfig::new(2, 3, stages());
+    let learned = LayerConfig {
+        normalization: Normalization::Batch,
+        activation: Activation::PRelu,
+        dropout: 0.0,
+    };
+    for unet in [
+        unet.clone(),
+        unet.clone().with_layers(learned),
+        unet.with_residual_blocks(Some(vec![1, 2, 1]))
+            .with_layers(learned),
+    ] {
+        let mut dropping = unet.clone();
+        dropping.layers.dropout = 0.5;
+        let (config, dropping) = (NetworkConfig::UNet(unet), NetworkConfig::UNet(dropping));
+        let init = |config: &NetworkConfig| config.try_init(&Device::flex()).unwrap();
+        for (from, names, to) in [
+            (&config, &dropping, &config),
+            (&config, &config, &dropping),
+            (&dropping, &dropping, &dropping),
+        ] {
+            let network = init(from);
+            let mut weights = Weights::of(&network).with_every_name(names);
+            for (other, name) in std::mem::take(&mut weights.repeated) {
+                let data = weights.tensors[&name].clone();
+                weights.tensors.insert(other, data);
+            }
+            let loaded = weights.load_into(init(to)).unwrap();
+            assert_eq!(parameters(&loaded), parameters(&network));
+        }
+    }
 }
 
 #[test]
 fn every_tensor_that_does_not_fit_is_named() {
     let device = Device::flex();
     let config = NetworkConfig::UNet(UNetConfig::new(2, 3, stages()));
-    let mut weights = Weights::of(&config.try_init(&device).unwrap(), &config);
+    let mut weights = Weights::of(&config.try_init(&device).unwrap());
     let head = "decoder.seg_layers.1.bias";
     weights
         .tensors
@@ -213,12 +262,19 @@ fn every_tensor_that_does_not_fit_is_named() {
     ] {
         weights.tensors.insert(again.into(), bias.clone());
     }
-    // This is not: it says that it is the same, and differs.
+    // These are not: one says that it is the same, and differs; one is the same in a place where the convolution is not; one counts
+    // for a normalisation that gathers nothing.
     let other_bias = TensorData::new(vec![7f32; 4], [4]);
     let differing = "decoder.encoder.stages.0.0.convs.1.conv.bias";
     weights.tensors.insert(differing.into(), other_bias);
+    let misplaced = "encoder.stages.0.0.convs.0.all_modules.1.weight";
+    let weight = weights.tensors["encoder.stages.0.0.convs.0.conv.weight"].clone();
+    weights.tensors.insert(misplaced.into(), weight);
+    let count = TensorData::new(vec![0i64], [0usize; 0]);
+    let counted = "encoder.stages.0.0.convs.0.norm.num_batches_tracked";
+    weights.tensors.insert(counted.into(), count);
     let other = config.try_init(&device).unwrap();
-    let error = weights.load_into(other, &config).unwrap_err();
+    let error = weights.load_into(other).unwrap_err();
     let WeightsError::Other {
         missing,
         unexpected,
@@ -228,14 +284,18 @@ fn every_tensor_that_does_not_fit_is_named() {
         panic!("{error}");
     };
     assert_eq!(*missing, ["decoder.transpconvs.0.bias"]);
-    assert_eq!(*unexpected, [differing, "somebody.else"]);
+    assert_eq!(
+        *unexpected,
+        [differing, misplaced, counted, "somebody.else"]
+    );
     assert_eq!(
         *misshaped,
         ["decoder.seg_layers.1.bias ([6] instead of [3])"]
     );
     let line = error.to_string();
     assert!(
-        line.contains("2 unexpected: decoder.encoder.stages.0.0.convs.1.conv.bias, somebody.else")
+        line.contains("4 unexpected: decoder.encoder.stages.0.0.convs.1.conv.bias, ")
+            && line.contains(".norm.num_batches_tracked, somebody.else; ")
             && line.lines().count() == 1,
         "{line}"
     );
@@ -245,14 +305,14 @@ fn every_tensor_that_does_not_fit_is_named() {
 fn names_of_compiled_and_distributed_networks_are_known() {
     let config = NetworkConfig::UNet(UNetConfig::new(2, 3, stages()));
     let network = config.try_init(&Device::flex()).unwrap();
-    let mut weights = Weights::of(&network, &config);
+    let mut weights = Weights::of(&network);
     let tensors = std::mem::take(&mut weights.tensors).into_iter();
     weights.tensors = tensors
         .map(|(name, data)| (format!("module._orig_mod.{name}"), data))
         .collect();
     let other = config.try_init(&Device::flex()).unwrap();
-    let loaded = weights.load_into(other, &config).unwrap();
-    assert_eq!(values(&loaded), values(&network));
+    let loaded = weights.load_into(other).unwrap();
+    assert_eq!(parameters(&loaded), parameters(&network));
 }
 
 #[test]
@@ -260,7 +320,7 @@ fn foreign_and_damaged_files_are_one_line() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("weights");
     let config = &networks()[0];
-    Weights::of(&config.try_init(&Device::flex()).unwrap(), config)
+    Weights::of(&config.try_init(&Device::flex()).unwrap())
         .write(&path, [])
         .unwrap();
     let whole = std::fs::read(&path).unwrap();
@@ -313,9 +373,9 @@ fn a_network_with_other_axes_gives_the_same_for_an_image_with_other_axes() {
                 stage.stride = order.map(|axis| stage.stride[axis]);
             }
         }
-        let weights = Weights::of(&network, &config).with_axes(order);
+        let weights = Weights::of(&network).with_axes(order);
         let other = weights
-            .load_into(turned.try_init(&device).unwrap(), &turned)
+            .load_into(turned.try_init(&device).unwrap())
             .unwrap();
         let channels = match config {
             NetworkConfig::UNet(_) => 2,
@@ -336,7 +396,7 @@ fn a_network_with_other_axes_gives_the_same_for_an_image_with_other_axes() {
 fn axes_turned_there_and_back_are_the_same_bits() {
     for config in networks() {
         let network = config.init_seeded(&Device::flex(), 3).unwrap();
-        let weights = Weights::of(&network, &config);
+        let weights = Weights::of(&network);
         let same = weights.clone().with_axes([2, 0, 1]).with_axes([1, 2, 0]);
         assert_eq!(same.tensors, weights.tensors);
     }

@@ -7,7 +7,7 @@ use arl_models::Weights;
 
 use crate::cli::ExportArguments;
 use crate::device;
-use crate::network::{Segmenter, network_config};
+use crate::network::Segmenter;
 use crate::run::Run;
 
 /// Writes the weights of a run as safetensors.
@@ -20,9 +20,9 @@ pub fn run(arguments: &ExportArguments) -> anyhow::Result<ExitCode> {
     );
     let run = Run::open(&arguments.run)?;
     let (config, plan) = run.load()?;
-    let described = network_config(&plan, &config)?;
     let segmenter = Segmenter::load(&run, &config, &plan, &device::for_files()?)?;
-    let weights = Weights::of(&segmenter.network, &described);
+    let described = segmenter.network.config();
+    let weights = Weights::of(&segmenter.network);
     let weights = match arguments.every_name {
         true => weights.with_every_name(&described),
         false => weights,

@@ -42,11 +42,10 @@ pub fn run(arguments: &ImportArguments) -> anyhow::Result<ExitCode> {
         layers.normalization = Some(Normalization::Batch);
     }
     let config = TrainConfig::imported(&plan, checkpoint, layers, transpose_forward)?;
-    let network_config = network_config(&plan, &config)?;
-    let device = device::for_files()?;
+    let network = network_config(&plan, &config)?.try_init(&device::for_files()?)?;
     let network = weights
         .with_axes(inverse(transpose_forward))
-        .load_into(network_config.try_init(&device)?, &network_config)
+        .load_into(network)
         .with_context(|| format!("{} does not fit {}", checkpoint.display(), plans.display()))?;
     let parameters = network.num_params();
     let loss = DeepSupervision::new(&config.loss_config(&plan)?);
