@@ -1,10 +1,12 @@
 """Logits and gradients of the published networks in PyTorch, for weights that both sides compute by the same formula.
 
-    pip install torch==2.15.0 numpy==2.4.6 dynamic-network-architectures==0.4.4
+    pip install torch==2.15.0 numpy==2.4.6 dynamic-network-architectures==0.4.4 monai==1.6.1
     python models.py > models.json
 
-nnU-Net's networks are those of its package `dynamic-network-architectures`; V-Net and the first 3D U-Net are written out from the
-papers, in `examples/pytorch/networks.py`. Nothing is random: see `noise`.
+nnU-Net's networks are those of its package `dynamic-network-architectures`, and once more MONAI's `DynUNet`, which is the plain one
+without deep supervision and without biases before the normalisations and in the transposed convolutions. It is so only with the
+same kernel at every resolution: on the way up it takes that of the next coarser one. V-Net and the first 3D U-Net are written out
+from the papers, in `examples/pytorch/networks.py`. Nothing is random: see `noise`.
 """
 
 import json
@@ -14,6 +16,8 @@ import sys
 import numpy as np
 import torch
 from dynamic_network_architectures.architectures.unet import PlainConvUNet, ResidualEncoderUNet
+from monai import __version__ as MONAI_VERSION
+from monai.networks.nets import DynUNet
 from torch import nn
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "examples" / "pytorch"))
@@ -47,8 +51,10 @@ def fill(parameters):
                 value = 1 + 0.5 * u
             elif kind == "slope":
                 value = 0.25 + 0.1 * u
-            else:
+            elif kind == "bias":
                 value = 0.3 * u
+            else:
+                value = 0 * u
             parameter.copy_(value.transpose(0, 1) if kind == "pointwise" else value)
 
 
@@ -76,11 +82,13 @@ def gradients(parameters):
     beside that of the weights of the same convolution."""
     found, before = [], 0.0
     for kind, parameter in parameters:
-        gradient = ours(kind, parameter.grad).contiguous()
-        norm = float(gradient.norm())
-        scale = before if norm < 1e-9 * before else None
-        found.append({"kind": kind, "shape": list(gradient.shape), "gradient": samples(gradient, scale)})
-        before = norm
+        entry = {"kind": kind, "shape": list(ours(kind, parameter).shape)}
+        if kind != "zero":
+            gradient = ours(kind, parameter.grad).contiguous()
+            norm = float(gradient.norm())
+            entry["gradient"] = samples(gradient, before if norm < 1e-9 * before else None)
+            before = norm
+        found.append(entry)
     return found
 
 
@@ -152,6 +160,28 @@ def with_prelu(network):
     return network
 
 
+def monai(network):
+    """Parameters of MONAI's DynUNet in the order of ARL's UNet, with a bias of zero, which is none of them, where it has none."""
+
+    def biased(kind, convolution):
+        channels = convolution.weight.shape[1 if kind == "transposed" else 0]
+        missing = ("zero", torch.zeros(channels))
+        return [(kind, convolution.weight), missing if convolution.bias is None else ("bias", convolution.bias)]
+
+    def pair(block):
+        found = []
+        for convolution, norm in ((block.conv1, block.norm1), (block.conv2, block.norm2)):
+            found += biased("weight", convolution.conv) + [("scale", norm.weight), ("bias", norm.bias)]
+        return found
+
+    found = []
+    for stage in [network.input_block, *network.downsamples, network.bottleneck]:
+        found += pair(stage)
+    for stage in reversed(network.upsamples):
+        found += biased("transposed", stage.transp_conv.conv) + pair(stage.conv_block)
+    return found + biased("pointwise", network.output_block.conv.conv)
+
+
 def by_name(network):
     """Parameters of the networks of `networks.py`, which has them in ARL's order."""
     kinds = {"bias": "bias", "norm.weight": "scale", "activation.weight": "slope", "upsample.weight": "transposed"}
@@ -171,18 +201,21 @@ def main():
     grouped = PlainConvUNet(input_channels=2, n_conv_per_stage=2, n_conv_per_stage_decoder=2, **stages, **common(3, **groups))
     batches = dict(norm_op=nn.BatchNorm3d, norm_op_kwargs={"eps": 1e-5, "affine": True})
     learned = with_prelu(ResidualEncoderUNet(input_channels=2, n_blocks_per_stage=[1, 2, 1], n_conv_per_stage_decoder=1, **stages, **common(3, **batches)))
+    strides = stages["strides"]
+    dynamic = DynUNet(3, 2, 3, [[3, 3, 5]] * 3, strides, strides[1:], filters=stages["features_per_stage"])
     paper, prototxt = VNet(1, 2, 2), VNet(2, 3, 2, prototxt=True)
     same, valid = CicekUNet(2, 3, 2), CicekUNet(1, 2, 1, padding=0)
     instances = dict(norm=lambda channels: nn.InstanceNorm3d(channels, affine=True), activation=lambda channels: nn.LeakyReLU(0.01))
     other_layers = dict(norm=lambda channels: nn.GroupNorm(2, channels), activation=nn.PReLU)
     json.dump(
         {
-            "versions": {"torch": torch.__version__, "numpy": np.__version__},
+            "versions": {"torch": torch.__version__, "numpy": np.__version__, "monai": MONAI_VERSION},
             "networks": [
                 reference("plain U-Net", plain, nnunet(plain, False), [2, 2, 6, 8, 12]),
                 reference("residual encoder U-Net", residual, nnunet(residual, True), [2, 2, 6, 8, 12]),
                 reference("plain U-Net, groups and ReLU", grouped, nnunet(grouped, False), [2, 2, 6, 8, 12]),
                 reference("residual encoder U-Net, batches and PReLU", learned, nnunet(learned, True), [2, 2, 6, 8, 12]),
+                reference("MONAI's DynUNet", dynamic, monai(dynamic), [2, 2, 6, 8, 12]),
                 reference("V-Net of the paper", paper, by_name(paper), [1, 1, 16, 32, 16]),
                 reference("V-Net of the prototxt", prototxt, by_name(prototxt), [2, 2, 16, 16, 32]),
                 reference("first U-Net, padded", same, by_name(same), [2, 2, 16, 8, 24]),
