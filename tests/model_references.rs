@@ -26,6 +26,8 @@ struct Reference {
     images: [usize; 5],
     parameters: Vec<Parameter>,
     logits: Vec<Logits>,
+    /// The finest logits of a batch normalisation's running statistics.
+    predicted: Option<Logits>,
 }
 
 #[derive(Deserialize)]
@@ -66,6 +68,7 @@ struct Samples {
 /// Streams of [`noise`]; those of the parameters count from 0.
 const IMAGES: usize = 500;
 const HEADS: usize = 600;
+const STATISTICS: usize = 700;
 const PROJECTIONS: [usize; 2] = [800, 801];
 
 impl Samples {
@@ -146,11 +149,12 @@ fn noise_tensor(shape: [usize; 5], stream: usize, device: &Device) -> Tensor<5> 
     Tensor::from_data(TensorData::new(values, shape), device)
 }
 
-/// Where a visit has come to. A batch normalisation's running statistics are no parameters.
+/// Where a visit has come to. A batch normalisation's running statistics are no parameters and counted by themselves.
 #[derive(Default)]
 struct Place {
     name: String,
     parameters: usize,
+    statistics: usize,
 }
 
 impl Place {
@@ -159,13 +163,21 @@ impl Place {
     }
 }
 
-/// Gives every parameter its value.
+/// Gives every parameter and every running statistic its value.
 struct Fill<'a> {
     parameters: &'a [Parameter],
     place: Place,
 }
 
 impl Fill<'_> {
+    fn statistic(&mut self, count: usize) -> Vec<f64> {
+        let stream = STATISTICS + self.place.statistics;
+        self.place.statistics += 1;
+        let is_mean = self.place.name == "running_mean";
+        let value = |u: f64| if is_mean { 0.3 * u } else { 1.0 + 0.5 * u };
+        noise(count, stream).map(value).collect()
+    }
+
     fn parameter(&mut self, shape: &[usize]) -> Vec<f64> {
         let stream = self.place.parameters;
         self.place.parameters += 1;
@@ -192,13 +204,18 @@ impl ModuleMapper for Fill<'_> {
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        if self.place.is_statistic() {
-            return param;
-        }
         let shape = param.dims();
-        let values = self.parameter(&shape);
+        let is_statistic = self.place.is_statistic();
+        let values = match is_statistic {
+            true => self.statistic(shape.iter().product()),
+            false => self.parameter(&shape),
+        };
         param.map(|old| {
-            Tensor::from_data(TensorData::new(values, shape), &old.device()).require_grad()
+            let value = Tensor::from_data(TensorData::new(values, shape), &old.device());
+            match old.device().is_autodiff() && !is_statistic {
+                true => value.require_grad(),
+                false => value,
+            }
         })
     }
 }
@@ -239,6 +256,7 @@ fn filled(reference: &Reference, config: &NetworkConfig, device: &Device) -> Net
     let network = config.try_init(device).unwrap().map(&mut fill);
     let name = &reference.name;
     assert_eq!(fill.place.parameters, reference.parameters.len(), "{name}");
+    assert_eq!(fill.place.statistics > 0, reference.predicted.is_some());
     network
 }
 
@@ -270,6 +288,19 @@ fn compare(reference: &Reference, config: &NetworkConfig, device: &Device) {
         "{name}: errors up to {worst:.1e} in logits, {:.1e} in gradients",
         check.worst
     );
+}
+
+/// Holds what the network predicts with given running statistics to its reference, on a device without gradients.
+fn compare_predicted(reference: &Reference, config: &NetworkConfig, device: &Device) {
+    let Some(expected) = &reference.predicted else {
+        return;
+    };
+    let network = filled(reference, config, device);
+    let logits = network.predict(noise_tensor(reference.images, IMAGES, device));
+    assert_eq!(logits.dims(), expected.shape, "{}", reference.name);
+    let what = format!("predicted logits of {}", reference.name);
+    let error = expected.samples.check(logits, 1e-4, &what);
+    println!("{what}: errors up to {error:.1e}");
 }
 
 fn references() -> References {
@@ -339,8 +370,9 @@ fn networks_are_pytorchs_on_the_cpu() {
     let networks = references().networks;
     assert_eq!(networks.len(), 9);
     for reference in networks {
-        let device = Device::flex().autodiff();
-        compare(&reference, &config(&reference.name), &device);
+        let (config, device) = (config(&reference.name), Device::flex());
+        compare(&reference, &config, &device.clone().autodiff());
+        compare_predicted(&reference, &config, &device);
     }
 }
 

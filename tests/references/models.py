@@ -25,7 +25,7 @@ from networks import CicekUNet, VNet  # noqa: E402
 
 EVENLY, LARGEST = 32, 16
 # Streams of `noise`; those of the parameters count from 0.
-IMAGES, HEADS, PROJECTIONS = 500, 600, (800, 801)
+IMAGES, HEADS, STATISTICS, PROJECTIONS = 500, 600, 700, (800, 801)
 
 
 def noise(count, stream):
@@ -56,6 +56,16 @@ def fill(parameters):
             else:
                 value = 0 * u
             parameter.copy_(value.transpose(0, 1) if kind == "pointwise" else value)
+
+
+def fill_statistics(network, parameters):
+    """Gives batch normalisations running statistics that are not 0 and 1, and says whether there are any."""
+    norms = {id(module.weight): module for module in network.modules() if isinstance(module, nn.BatchNorm3d)}
+    found = [norms[id(parameter)] for _, parameter in parameters if id(parameter) in norms]
+    for i, norm in enumerate(found):
+        norm.running_mean.copy_(torch.tensor(0.3 * noise(norm.num_features, STATISTICS + 2 * i)))
+        norm.running_var.copy_(torch.tensor(1 + 0.5 * noise(norm.num_features, STATISTICS + 2 * i + 1)))
+    return bool(found)
 
 
 def ours(kind, tensor):
@@ -100,7 +110,12 @@ def reference(name, network, parameters, shape):
     fill(parameters)
     images = torch.tensor(noise(int(np.prod(shape)), IMAGES).reshape(shape))
     found = {"name": name, "images": list(shape)}
-    logits = network(images)
+    if fill_statistics(network, parameters):
+        with torch.no_grad():
+            logits = network.eval()(images)
+        logits = logits[0] if isinstance(logits, (list, tuple)) else logits
+        found["predicted"] = {"shape": list(logits.shape), **samples(logits)}
+    logits = network.train()(images)
     logits = list(logits) if isinstance(logits, (list, tuple)) else [logits]
     loss = sum((head * torch.tensor(noise(head.numel(), HEADS + i).reshape(head.shape))).sum() for i, head in enumerate(logits))
     loss.backward()
