@@ -1,22 +1,31 @@
 """Logits and gradients of the published networks in PyTorch, for weights that both sides compute by the same formula.
 
-    pip install torch==2.15.0 numpy==2.4.6 dynamic-network-architectures==0.4.4
+    pip install torch==2.15.0 numpy==2.4.6 dynamic-network-architectures==0.4.4 monai==1.6.1
     python models.py > models.json
 
-nnU-Net's networks are those of its package `dynamic-network-architectures`; V-Net and the first 3D U-Net are written out
-here from the papers (Milletari et al., 3DV 2016, and the authors' `train_noPooling_ResNet_cinque.prototxt`; Çiçek et al.,
-MICCAI 2016). Nothing is random: see `noise`.
+nnU-Net's networks are those of its package `dynamic-network-architectures`, and once more MONAI's `DynUNet`, which is the plain one
+without deep supervision and without biases before the normalisations and in the transposed convolutions. It is so only with the
+same kernel at every resolution: on the way up it takes that of the next coarser one. V-Net and the first 3D U-Net are written out
+from the papers, in `examples/pytorch/networks.py`. Nothing is random: see `noise`.
 """
 
 import json
+import pathlib
 import sys
 
 import numpy as np
 import torch
 from dynamic_network_architectures.architectures.unet import PlainConvUNet, ResidualEncoderUNet
+from monai import __version__ as MONAI_VERSION
+from monai.networks.nets import DynUNet
 from torch import nn
 
-SAMPLES = 48
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "examples" / "pytorch"))
+from networks import CicekUNet, VNet  # noqa: E402
+
+EVENLY, LARGEST = 32, 16
+# Streams of `noise`; those of the parameters count from 0.
+IMAGES, HEADS, STATISTICS, PROJECTIONS = 500, 600, 700, (800, 801)
 
 
 def noise(count, stream):
@@ -34,9 +43,7 @@ def fill(parameters):
         for stream, (kind, parameter) in enumerate(parameters):
             shape = ours(kind, parameter).shape
             u = torch.tensor(noise(parameter.numel(), stream).reshape(shape), dtype=parameter.dtype)
-            if kind == "pointwise":
-                value = u * (6 / shape[0]) ** 0.5
-            elif kind == "transposed":
+            if kind in ("pointwise", "transposed"):
                 value = u * (6 / shape[0]) ** 0.5
             elif kind == "weight":
                 value = u * (6 / np.prod(shape[1:])) ** 0.5
@@ -44,19 +51,55 @@ def fill(parameters):
                 value = 1 + 0.5 * u
             elif kind == "slope":
                 value = 0.25 + 0.1 * u
-            else:
+            elif kind == "bias":
                 value = 0.3 * u
+            else:
+                value = 0 * u
             parameter.copy_(value.transpose(0, 1) if kind == "pointwise" else value)
+
+
+def fill_statistics(network, parameters):
+    """Gives batch normalisations running statistics that are not 0 and 1, and says whether there are any."""
+    norms = {id(module.weight): module for module in network.modules() if isinstance(module, nn.BatchNorm3d)}
+    found = [norms[id(parameter)] for _, parameter in parameters if id(parameter) in norms]
+    for i, norm in enumerate(found):
+        norm.running_mean.copy_(torch.tensor(0.3 * noise(norm.num_features, STATISTICS + 2 * i)))
+        norm.running_var.copy_(torch.tensor(1 + 0.5 * noise(norm.num_features, STATISTICS + 2 * i + 1)))
+    return bool(found)
 
 
 def ours(kind, tensor):
     return tensor.transpose(0, 1) if kind == "pointwise" else tensor
 
 
-def samples(tensor):
+def samples(tensor, scale=None):
+    """What a tensor is recognised by: values at even distances and the largest ones, the norm, and sums over all values, each
+    times a number that depends on its place. Of a tensor that is zero but for rounding, `scale` says what is little."""
     flat = tensor.detach().reshape(-1).numpy()
-    places = np.unique(np.linspace(0, len(flat) - 1, SAMPLES).astype(int))
-    return {"places": places.tolist(), "values": [float(f"{flat[i]:.8g}") for i in places], "norm": float(np.linalg.norm(flat))}
+    even = np.linspace(0, len(flat) - 1, EVENLY).astype(int)
+    places = np.unique(np.concatenate([even, np.argsort(-np.abs(flat), kind="stable")[:LARGEST]]))
+    found = {
+        "places": places.tolist(),
+        "values": [float(f"{flat[i]:.8g}") for i in places],
+        "norm": float(np.linalg.norm(flat)),
+        "projections": [float(flat @ noise(len(flat), stream)) for stream in PROJECTIONS],
+    }
+    return found if scale is None else {**found, "scale": scale}
+
+
+def gradients(parameters):
+    """The gradients' samples. A normalisation cancels the bias before it, whose gradient is zero but for rounding: it is little
+    beside that of the weights of the same convolution."""
+    found, before = [], 0.0
+    for kind, parameter in parameters:
+        entry = {"kind": kind, "shape": list(ours(kind, parameter).shape)}
+        if kind != "zero":
+            gradient = ours(kind, parameter.grad).contiguous()
+            norm = float(gradient.norm())
+            entry["gradient"] = samples(gradient, before if norm < 1e-9 * before else None)
+            before = norm
+        found.append(entry)
+    return found
 
 
 def reference(name, network, parameters, shape):
@@ -65,17 +108,20 @@ def reference(name, network, parameters, shape):
     missing = [key for key, parameter in network.named_parameters() if id(parameter) not in covered]
     assert not missing, missing
     fill(parameters)
-    images = torch.tensor(noise(int(np.prod(shape)), 500).reshape(shape))
-    logits = network(images)
+    images = torch.tensor(noise(int(np.prod(shape)), IMAGES).reshape(shape))
+    found = {"name": name, "images": list(shape)}
+    if fill_statistics(network, parameters):
+        with torch.no_grad():
+            logits = network.eval()(images)
+        logits = logits[0] if isinstance(logits, (list, tuple)) else logits
+        found["predicted"] = {"shape": list(logits.shape), **samples(logits)}
+    logits = network.train()(images)
     logits = list(logits) if isinstance(logits, (list, tuple)) else [logits]
-    loss = sum((head * torch.tensor(noise(head.numel(), 600 + i).reshape(head.shape))).sum() for i, head in enumerate(logits))
+    loss = sum((head * torch.tensor(noise(head.numel(), HEADS + i).reshape(head.shape))).sum() for i, head in enumerate(logits))
     loss.backward()
-    return {
-        "name": name,
-        "images": list(shape),
-        "parameters": [{"kind": kind, "shape": list(ours(kind, p).shape), "gradient": samples(ours(kind, p.grad).contiguous())} for kind, p in parameters],
-        "logits": [{"shape": list(head.shape), **samples(head)} for head in logits],
-    }
+    found["parameters"] = gradients(parameters)
+    found["logits"] = [{"shape": list(head.shape), **samples(head)} for head in logits]
+    return found
 
 
 def block(conv_norm):
@@ -129,114 +175,37 @@ def with_prelu(network):
     return network
 
 
-class Activated(nn.Module):
-    def __init__(self, before, after, kernel, stride=1):
-        super().__init__()
-        padding = kernel // 2 if stride == 1 else 0
-        self.convolution = nn.Conv3d(before, after, kernel, stride, padding)
-        self.activation = nn.PReLU(after)
+def monai(network):
+    """Parameters of MONAI's DynUNet in the order of ARL's UNet, with a bias of zero, which is none of them, where it has none."""
 
-    def parts(self):
-        return [("weight", self.convolution.weight), ("bias", self.convolution.bias), ("slope", self.activation.weight)]
+    def biased(kind, convolution):
+        channels = convolution.weight.shape[1 if kind == "transposed" else 0]
+        missing = ("zero", torch.zeros(channels))
+        return [(kind, convolution.weight), missing if convolution.bias is None else ("bias", convolution.bias)]
 
-
-class VNet(nn.Module):
-    def __init__(self, channels, classes, features, down, up, prototxt):
-        super().__init__()
-        width = [features * 2**level for level in range(5)]
-        self.reduce = nn.ModuleList([Activated(width[level - 1], width[level], 2, 2) for level in range(1, 5)])
-        self.down = nn.ModuleList(
-            [nn.ModuleList([Activated(channels if level == 0 and i == 0 else width[level], width[level], 5) for i in range(count)]) for level, count in enumerate(down)]
-        )
-        below = [2 * width[1], 2 * width[2], 2 * width[3], width[4]]
-        self.raise_ = nn.ModuleList([nn.ConvTranspose3d(below[level], width[level], 2, 2) for level in range(4)])
-        self.slopes = nn.ModuleList([nn.PReLU(width[level]) for level in range(4)])
-        self.up = nn.ModuleList([nn.ModuleList([Activated(2 * width[level], 2 * width[level], 5) for _ in range(count)]) for level, count in enumerate(up)])
-        self.before = Activated(2 * features, classes, 5) if prototxt else None
-        self.last = nn.Conv3d(classes if prototxt else 2 * features, classes, 1)
-
-    @staticmethod
-    def stage(units, x):
-        inner = x
-        for unit in units[:-1]:
-            inner = unit.activation(unit.convolution(inner))
-        inner = units[-1].convolution(inner)
-        return units[-1].activation(inner + x.repeat(1, inner.shape[1] // x.shape[1], 1, 1, 1))
-
-    def forward(self, x):
-        skips = []
-        for level in range(5):
-            if level:
-                reduce = self.reduce[level - 1]
-                x = reduce.activation(reduce.convolution(x))
-            x = self.stage(self.down[level], x)
-            skips.append(x)
-        for level in reversed(range(4)):
-            x = self.slopes[level](self.raise_[level](x))
-            x = self.stage(self.up[level], torch.cat([x, skips[level]], 1))
-        if self.before is not None:
-            x = self.before.activation(self.before.convolution(x))
-        return self.last(x)
-
-    def ordered(self):
+    def pair(block):
         found = []
-        for level in range(5):
-            found += self.reduce[level - 1].parts() if level else []
-            for unit in self.down[level]:
-                found += unit.parts()
-        for level in range(4):
-            found += [("transposed", self.raise_[level].weight), ("bias", self.raise_[level].bias), ("slope", self.slopes[level].weight)]
-            for unit in self.up[level]:
-                found += unit.parts()
-        found += self.before.parts() if self.before is not None else []
-        return found + [("weight", self.last.weight), ("bias", self.last.bias)]
+        for convolution, norm in ((block.conv1, block.norm1), (block.conv2, block.norm2)):
+            found += biased("weight", convolution.conv) + [("scale", norm.weight), ("bias", norm.bias)]
+        return found
+
+    found = []
+    for stage in [network.input_block, *network.downsamples, network.bottleneck]:
+        found += pair(stage)
+    for stage in reversed(network.upsamples):
+        found += biased("transposed", stage.transp_conv.conv) + pair(stage.conv_block)
+    return found + biased("pointwise", network.output_block.conv.conv)
 
 
-class CicekUNet(nn.Module):
-    def __init__(self, channels, classes, features, padding):
-        super().__init__()
+def by_name(network):
+    """Parameters of the networks of `networks.py`, which has them in ARL's order."""
+    kinds = {"bias": "bias", "norm.weight": "scale", "activation.weight": "slope", "upsample.weight": "transposed"}
+    return [(next((kinds[end] for end in kinds if name.endswith(end)), "weight"), p) for name, p in network.named_parameters()]
 
-        def pair(before, between, after):
-            return nn.ModuleList([nn.Conv3d(before, between, 3, 1, padding), nn.Conv3d(between, after, 3, 1, padding), nn.BatchNorm3d(between), nn.BatchNorm3d(after)])
 
-        first = [features * 2**level for level in range(4)]
-        self.down = nn.ModuleList([pair(channels if level == 0 else first[level], first[level], 2 * first[level]) for level in range(4)])
-        self.raise_ = nn.ModuleList([nn.ConvTranspose3d(4 * first[level], 4 * first[level], 2, 2) for level in range(3)])
-        self.up = nn.ModuleList([pair(6 * first[level], 2 * first[level], 2 * first[level]) for level in range(3)])
-        self.head = nn.Conv3d(2 * features, classes, 1)
-
-    @staticmethod
-    def pair(modules, x):
-        first, second, norm, last_norm = modules
-        return torch.relu(last_norm(second(torch.relu(norm(first(x))))))
-
-    def forward(self, x):
-        skips = []
-        for level in range(4):
-            x = self.pair(self.down[level], nn.functional.max_pool3d(x, 2) if level else x)
-            skips.append(x)
-        for level in reversed(range(3)):
-            x = self.raise_[level](x)
-            skip = skips[level]
-            start = [(a - b) // 2 for a, b in zip(skip.shape[2:], x.shape[2:])]
-            d, h, w = [slice(s, s + n) for s, n in zip(start, x.shape[2:])]
-            x = self.pair(self.up[level], torch.cat([x, skip[:, :, d, h, w]], 1))
-        return self.head(x)
-
-    def ordered(self):
-        def parts(modules):
-            first, second, *norms = modules
-            found = []
-            for convolution, norm in zip((first, second), norms):
-                found += [("weight", convolution.weight), ("bias", convolution.bias), ("scale", norm.weight), ("bias", norm.bias)]
-            return found
-
-        found = []
-        for level in range(4):
-            found += parts(self.down[level])
-        for level in range(3):
-            found += [("transposed", self.raise_[level].weight), ("bias", self.raise_[level].bias)] + parts(self.up[level])
-        return found + [("weight", self.head.weight), ("bias", self.head.bias)]
+def state(name, network):
+    """Names and shapes that `load_state_dict` asks for."""
+    return {"name": name, "tensors": {key: list(tensor.shape) for key, tensor in sorted(network.state_dict().items())}}
 
 
 def main():
@@ -247,21 +216,32 @@ def main():
     grouped = PlainConvUNet(input_channels=2, n_conv_per_stage=2, n_conv_per_stage_decoder=2, **stages, **common(3, **groups))
     batches = dict(norm_op=nn.BatchNorm3d, norm_op_kwargs={"eps": 1e-5, "affine": True})
     learned = with_prelu(ResidualEncoderUNet(input_channels=2, n_blocks_per_stage=[1, 2, 1], n_conv_per_stage_decoder=1, **stages, **common(3, **batches)))
-    paper = VNet(1, 2, 2, [1, 2, 3, 3, 3], [1, 2, 3, 3], False)
-    prototxt = VNet(2, 3, 2, [1, 1, 2, 3, 3], [1, 1, 2, 3], True)
-    same, valid = CicekUNet(2, 3, 2, 1), CicekUNet(1, 2, 1, 0)
+    strides = stages["strides"]
+    dynamic = DynUNet(3, 2, 3, [[3, 3, 5]] * 3, strides, strides[1:], filters=stages["features_per_stage"])
+    paper, prototxt = VNet(1, 2, 2), VNet(2, 3, 2, prototxt=True)
+    same, valid = CicekUNet(2, 3, 2), CicekUNet(1, 2, 1, padding=0)
+    instances = dict(norm=lambda channels: nn.InstanceNorm3d(channels, affine=True), activation=lambda channels: nn.LeakyReLU(0.01))
+    other_layers = dict(norm=lambda channels: nn.GroupNorm(2, channels), activation=nn.PReLU)
     json.dump(
         {
-            "versions": {"torch": torch.__version__, "numpy": np.__version__},
+            "versions": {"torch": torch.__version__, "numpy": np.__version__, "monai": MONAI_VERSION},
             "networks": [
                 reference("plain U-Net", plain, nnunet(plain, False), [2, 2, 6, 8, 12]),
                 reference("residual encoder U-Net", residual, nnunet(residual, True), [2, 2, 6, 8, 12]),
                 reference("plain U-Net, groups and ReLU", grouped, nnunet(grouped, False), [2, 2, 6, 8, 12]),
                 reference("residual encoder U-Net, batches and PReLU", learned, nnunet(learned, True), [2, 2, 6, 8, 12]),
-                reference("V-Net of the paper", paper, paper.ordered(), [1, 1, 16, 32, 16]),
-                reference("V-Net of the prototxt", prototxt, prototxt.ordered(), [2, 2, 16, 16, 32]),
-                reference("first U-Net, padded", same, same.ordered(), [2, 2, 16, 8, 24]),
-                reference("first U-Net, valid", valid, valid.ordered(), [1, 1, 92, 92, 100]),
+                reference("MONAI's DynUNet", dynamic, monai(dynamic), [2, 2, 6, 8, 12]),
+                reference("V-Net of the paper", paper, by_name(paper), [1, 1, 16, 32, 16]),
+                reference("V-Net of the prototxt", prototxt, by_name(prototxt), [2, 2, 16, 16, 32]),
+                reference("first U-Net, padded", same, by_name(same), [2, 2, 16, 8, 24]),
+                reference("first U-Net, valid", valid, by_name(valid), [1, 1, 92, 92, 100]),
+            ],
+            "states": [
+                state("V-Net of the paper", paper),
+                state("V-Net of the prototxt", prototxt),
+                state("V-Net of the prototxt, instances and leaky ReLU", VNet(2, 3, 2, prototxt=True, **instances)),
+                state("first U-Net, padded", same),
+                state("first U-Net, groups and PReLU", CicekUNet(2, 3, 2, **other_layers)),
             ],
         },
         sys.stdout,

@@ -24,7 +24,8 @@ pub enum Padding {
 /// Describes a [`CicekUNet`]; as JSON it is part of a trained model.
 ///
 /// The paper's setting is 3 channels, 3 classes, 32 features and [`Padding::Valid`]. It has the paper's 19,069,955
-/// parameters, if like the paper one counts neither those of batch normalisation nor the biases before it on the way up.
+/// parameters, if like the paper one counts neither those of batch normalisation nor the biases of the transposed convolutions, which
+/// no normalisation follows.
 #[derive(Config, Debug, PartialEq)]
 pub struct CicekUNetConfig {
     /// Channels of the images.

@@ -10,7 +10,8 @@
 //! | [`CicekUNet`] | Çiçek et al. 2016, with padded or valid convolutions |
 //!
 //! What follows their convolutions (normalisation, activation, dropout) is each one's own unless a [`LayerConfig`] says
-//! otherwise. [`Weights`] go from and to PyTorch. Parameter counts are the published ones, and logits and gradients are held to PyTorch's (`tests/model_references.rs`).
+//! otherwise. [`Weights`] go from and to PyTorch. Parameter counts are the published ones, and logits and gradients are held to those of
+//! the same networks in PyTorch, nnU-Net's and MONAI's among them (`tests/model_references.rs`).
 //!
 //! ```
 //! use arl_models::{SegmentationModel, StageConfig, UNetConfig};

@@ -102,37 +102,33 @@ fn unet_has_the_parameters_counted_by_hand() {
     assert_eq!(model.num_params(), encoder + decoder + head);
 }
 
-#[test]
-fn unet_has_as_many_parameters_as_nnunet() {
-    // nnU-Net's plain six-stage network, one channel and two classes.
-    let stages = [32, 64, 128, 256, 320, 320]
-        .into_iter()
-        .enumerate()
-        .map(|(i, features)| {
-            StageConfig::new(features, [3; 3], if i == 0 { [1; 3] } else { [2; 3] })
-        });
-    let model = UNetConfig::new(1, 2, stages.collect())
-        .try_init(&Device::flex())
-        .unwrap();
-    assert_eq!(model.num_params(), 31_195_594);
+/// The plain or residual U-Net of nnU-Net's plans for images of 3D, whose strides these are.
+fn nnunets(channels: usize, classes: usize, strides: &[[usize; 3]]) -> UNetConfig {
+    let features = [32, 64, 128, 256, 320, 320].into_iter();
+    let stages = features.zip(strides);
+    let stages = stages.map(|(features, &stride)| StageConfig::new(features, [3; 3], stride));
+    UNetConfig::new(channels, classes, stages.collect())
 }
 
 #[test]
-fn unet_with_a_residual_encoder_has_as_many_parameters_as_nnunet() {
-    // The six stages of nnU-Net's presets for residual encoders, one channel and three classes.
-    let stages = [32, 64, 128, 256, 320, 320]
-        .into_iter()
-        .enumerate()
-        .map(|(i, features)| {
-            StageConfig::new(features, [3; 3], if i == 0 { [1; 3] } else { [2; 3] })
-        });
-    let config = UNetConfig::new(1, 3, stages.collect())
+fn unets_have_as_many_parameters_as_nnunets() {
+    let cube = [[1; 3], [2; 3], [2; 3], [2; 3], [2; 3], [2; 3]];
+    // The coarsest stage of the Heart plan keeps its slices, so one transposed convolution has half the weights.
+    let mut heart = cube;
+    heart[5] = [1, 2, 2];
+    let residual = nnunets(1, 3, &cube)
         .with_residual_blocks(Some(vec![1, 3, 4, 6, 6, 6]))
         .with_convolutions_per_decoder_stage(1);
-    assert_eq!(
-        config.try_init(&Device::flex()).unwrap().num_params(),
-        102_350_575
-    );
+    for (what, config, expected) in [
+        ("six stages", nnunets(1, 2, &cube), 31_195_594),
+        ("four channels", nnunets(4, 4, &cube), 31_199_796),
+        ("Hippocampus", nnunets(1, 3, &cube[..4]), 5_603_177),
+        ("Heart", nnunets(1, 2, &heart), 30_785_994),
+        ("presets of residual encoders", residual, 102_350_575),
+    ] {
+        let model = config.try_init(&Device::flex()).unwrap();
+        assert_eq!(model.num_params(), expected, "{what}");
+    }
 }
 
 #[test]

@@ -22,9 +22,12 @@ use names::{Name, Names};
 ///
 /// [`UNet`](crate::UNet)s have the names of nnU-Net's `PlainConvUNet` and `ResidualEncoderUNet`, each tensor once: what those list
 /// a second time (`all_modules`, `decoder.encoder`) is the same tensor, passed over when it is read, and written only after
-/// [`with_every_name`](Weights::with_every_name). The networks that
-/// have no counterpart in PyTorch are named by their fields, as `down.0.blocks.1.conv.weight`; a transposed convolution has
-/// the layout of `ConvTranspose3d`.
+/// [`with_every_name`](Weights::with_every_name). V-Nets and the first 3D U-Net are named by their fields, as
+/// `down.0.blocks.1.conv.weight`, and so are the PyTorch classes in `examples/pytorch/networks.py`, which load them; a transposed
+/// convolution has the layout of `ConvTranspose3d`.
+///
+/// With [`Activation::PRelu`](crate::Activation::PRelu) a layer has a slope per channel. nnU-Net's package has one per layer, so that
+/// such a U-Net does not load there.
 ///
 /// ```
 /// use arl_models::{NetworkConfig, StageConfig, UNetConfig, Weights};
