@@ -47,7 +47,9 @@ impl Plan {
                 ..*options
             };
             let reason = ", since the memory of this machine is too small for a larger one";
-            let next = Self::with_reason(dataset, fingerprint, &options, reason)?;
+            let Ok(next) = Self::with_reason(dataset, fingerprint, &options, reason) else {
+                break;
+            };
             let voxels = |plan: &Self| plan.patch_size.iter().product::<usize>();
             if voxels(&next) >= voxels(&plan) {
                 break;
