@@ -2,8 +2,8 @@
 //!
 //! Each channel is copied once into a zero-padded volume, so that a tap of the kernel is a fixed offset in memory:
 //! `y[s] = Σ w[tap]·x[s + offset[tap]]` for all positions `s` of the padded volume in one run, the borders between
-//! rows included, whose results are dropped. Vectors then run over whole volumes, however short their rows are, and
-//! nothing is gathered by position (no im2col). A strided convolution reads every `stride`-th voxel: the copy parts
+//! rows included, whose results are dropped; the zeros behind a row are those before the next one. Vectors then run over
+//! whole volumes, however short their rows are, and nothing is gathered by position (no im2col). A strided convolution reads every `stride`-th voxel: the copy parts
 //! the volume into its residues (the phases), and a tap is an offset into one of them.
 //!
 //! Every sum has one order, so results have the same bits whatever the number of threads.
@@ -37,8 +37,25 @@ struct Axis {
     stride: usize,
     /// Zeros before the first voxel of each phase.
     before: usize,
-    /// Voxels of each phase with its zeros.
+    /// Voxels of each phase, with the zeros that are read behind them.
+    reach: usize,
+    /// From a row or a plane of a phase to the next: its voxels, and the zeros between them.
     padded: usize,
+}
+
+impl Axis {
+    /// Of so many voxels, with results at so many positions of each phase.
+    fn new(size: usize, stride: usize, before: usize, reach: usize, positions: usize) -> Self {
+        let voxels = size.div_ceil(stride);
+        let reach = reach.max(voxels);
+        Self {
+            size,
+            stride,
+            before,
+            reach,
+            padded: (voxels + before.max(reach - voxels)).max(positions),
+        }
+    }
 }
 
 /// How a volume is laid out for the taps.
@@ -51,9 +68,15 @@ impl Layout {
         [h * w, w, 1]
     }
 
-    /// Voxels of one phase.
+    /// Where a phase has its first voxel, behind zeros.
+    fn first(&self) -> usize {
+        let pitch = self.pitch();
+        (0..3).map(|i| self.0[i].before * pitch[i]).sum()
+    }
+
+    /// Voxels of one phase, with the zeros that are read around them.
     fn phase(&self) -> usize {
-        self.0.iter().map(|axis| axis.padded).product()
+        self.first() + positions(self.0.map(|axis| axis.reach), self.pitch())
     }
 
     /// Voxels of one channel: its phases, and room to read a tile past the end.
@@ -81,12 +104,12 @@ impl Layout {
 
     /// Copies a volume whose voxels stay beside each other.
     fn copy_rows(&self, volume: &[f32], padded: &mut [MaybeUninit<f32>]) {
-        let [d, h, w] = self.0;
+        let [_, h, w] = self.0;
         let [pitch_d, pitch_h, _] = self.pitch();
         let mut end = 0;
         for (row, values) in volume.chunks_exact(w.size).enumerate() {
             let (z, y) = (row / h.size, row % h.size);
-            let start = (z + d.before) * pitch_d + (y + h.before) * pitch_h + w.before;
+            let start = self.first() + z * pitch_d + y * pitch_h;
             clear(&mut padded[end..start]);
             end = start + w.size;
             padded[start..end].write_copy_of_slice(values);
@@ -102,9 +125,7 @@ impl Layout {
         for (row, values) in volume.chunks_exact(w.size).enumerate() {
             let (z, y) = (row / h.size, row % h.size);
             let phase = (z % d.stride * h.stride + y % h.stride) * w.stride;
-            let start = (z / d.stride + d.before) * pitch_d
-                + (y / h.stride + h.before) * pitch_h
-                + w.before;
+            let start = self.first() + z / d.stride * pitch_d + y / h.stride * pitch_h;
             for first in 0..w.stride.min(w.size) {
                 let at = (phase + first) * self.phase() + start;
                 let values = values[first..].iter().step_by(w.stride);
@@ -158,16 +179,10 @@ impl Geometry {
         let output = self.output();
         Layout(std::array::from_fn(|i| {
             let (low, high) = self.shifts(i);
-            let stride = self.stride[i];
-            let before = -low as usize;
             // Voxels past the last one that a tap reads need room too.
-            let padded = (output[i] + high as usize).max(self.size[i].div_ceil(stride)) + before;
-            Axis {
-                size: self.size[i],
-                stride,
-                before,
-                padded,
-            }
+            let reach = output[i] + high as usize;
+            let (size, stride) = (self.size[i], self.stride[i]);
+            Axis::new(size, stride, -low as usize, reach, output[i])
         }))
     }
 
@@ -188,14 +203,8 @@ impl Geometry {
         Layout(std::array::from_fn(|i| {
             let (low, high) = self.shifts(i);
             let phase = self.size[i].div_ceil(self.stride[i]);
-            let before = high as usize;
-            let padded = (phase + -low as usize).max(output[i]) + before;
-            Axis {
-                size: output[i],
-                stride: 1,
-                before,
-                padded,
-            }
+            let reach = phase + -low as usize;
+            Axis::new(output[i], 1, high as usize, reach, phase)
         }))
     }
 }
@@ -330,6 +339,7 @@ pub(super) fn weight_gradient(g: &Geometry, input: &[f32], gradient: &[f32]) -> 
         size: output[i],
         stride: 1,
         before: 0,
+        reach: output[i],
         padded: layout.0[i].padded,
     }));
     let positions = positions(output, layout.pitch()).next_multiple_of(WIDEST);
