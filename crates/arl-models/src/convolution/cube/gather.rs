@@ -2,6 +2,7 @@
 
 use burn::backend::TensorMetadata;
 use burn::backend::cubecl::dtype_to_storage_type;
+use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::ops::numeric::zeros_client;
 use burn_cubecl::ops::permute_nhwc_to_nchw;
 use burn_cubecl::tensor::CubeTensor;
@@ -196,12 +197,13 @@ impl Backward {
         let out = if self.phases.len() == phases {
             empty(&gradient, shape, gradient.dtype)
         } else {
-            zeros_client(
+            // On CUDA what Burn fills has rows that end with unused memory, unless it is told otherwise.
+            into_contiguous(zeros_client(
                 gradient.client.clone(),
                 gradient.device.clone(),
                 shape.into(),
                 gradient.dtype,
-            )
+            ))
         };
         for (axes, compiled) in self.phases {
             gather(&gradient, &weight, None, &out, axes, compiled);
