@@ -5,7 +5,7 @@ use std::fs;
 use arl_data::Dataset;
 use arl_data::fingerprint::Fingerprint;
 use arl_data::plan::Plan;
-use arl_models::{MemoryEstimate, NetworkConfig, estimate_memory};
+use arl_models::{MemoryEstimate, NetworkConfig, Precision, estimate_memory};
 
 use crate::config::TrainConfig;
 use crate::network::{network_config, planned_unet};
@@ -71,10 +71,7 @@ pub fn check(plan: &Plan, config: &TrainConfig, room: Room) -> anyhow::Result<()
         gigabytes(estimate.optimizer),
         gigabytes(estimate.activations)
     );
-    let cure = match config.gradient_checkpointing {
-        true => "a smaller --patch or --batch takes less",
-        false => "a smaller --patch or --batch, or --gradient-checkpointing, takes less",
-    };
+    let cure = cure(config, room);
     let memory = match room {
         Room::Machine => Memory::of_this_machine(),
         Room::Gpu { budget } => {
@@ -120,6 +117,18 @@ pub fn gigabytes(bytes: u64) -> String {
         0..1_000_000_000 => format!("{:.0} MB", bytes as f64 / 1e6),
         _ => format!("{:.1} GB", bytes as f64 / 1e9),
     }
+}
+
+/// What takes less memory, in words.
+fn cure(config: &TrainConfig, room: Room) -> String {
+    let mut ways = vec!["a smaller --patch or --batch"];
+    if !config.gradient_checkpointing {
+        ways.push("--gradient-checkpointing");
+    }
+    if matches!(room, Room::Gpu { .. }) && config.precision == Precision::F32 {
+        ways.push("--precision bf16");
+    }
+    format!("{} takes less", ways.join(", or "))
 }
 
 /// Where a training takes its memory.
