@@ -169,8 +169,8 @@ fn cpu_equals_pytorch() {
 }
 
 #[test]
-fn wgpu_equals_pytorch() {
-    if let Some(device) = common::wgpu() {
+fn gpus_equal_pytorch() {
+    if let Some(device) = common::gpu() {
         check(&device, DType::F32);
     }
 }

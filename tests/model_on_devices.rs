@@ -1,4 +1,4 @@
-//! The network and the loss give the same logits, loss and gradients on the CPU and through WGPU.
+//! The network and the loss give the same logits, loss and gradients on the CPU and on GPUs.
 
 mod common;
 
@@ -53,8 +53,8 @@ fn assert_close(a: &[f32], b: &[f32], what: &str) {
 }
 
 #[test]
-fn wgpu_equals_the_cpu() {
-    let Some(gpu) = common::wgpu() else {
+fn gpus_equal_the_cpu() {
+    let Some(gpu) = common::gpu() else {
         return;
     };
     let (cpu, gpu) = (Device::flex().autodiff(), gpu.autodiff());

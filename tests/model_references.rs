@@ -377,8 +377,8 @@ fn networks_are_pytorchs_on_the_cpu() {
 }
 
 #[test]
-fn networks_are_pytorchs_through_wgpu() {
-    if let Some(device) = common::wgpu() {
+fn networks_are_pytorchs_on_gpus() {
+    if let Some(device) = common::gpu() {
         // The others take a software driver minutes.
         let name = "residual encoder U-Net";
         let networks = references().networks;

@@ -25,7 +25,7 @@ fn a_training_in_bf16_ends_with_the_dice_of_one_in_f32() {
 
 #[test]
 fn on_a_gpu_too() {
-    if let Some(device) = common::wgpu() {
+    if let Some(device) = common::gpu() {
         if device.supports_dtype(FloatDType::BF16) {
             compare(&device);
         } else {

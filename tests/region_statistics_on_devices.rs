@@ -1,4 +1,4 @@
-//! The fused region statistics on WGPU against the plain ones in f64 on the CPU, forward and backward.
+//! The fused region statistics on GPUs against the plain ones in f64 on the CPU, forward and backward.
 
 mod common;
 
@@ -113,8 +113,8 @@ fn modes() -> Vec<StatisticsOptions> {
 }
 
 #[test]
-fn wgpu_equals_the_plain_operations_and_repeats_its_bits() {
-    let Some(device) = common::wgpu() else {
+fn gpus_equal_the_plain_operations_and_repeat_their_bits() {
+    let Some(device) = common::gpu() else {
         return;
     };
     let cases = [
@@ -160,8 +160,8 @@ fn wgpu_equals_the_plain_operations_and_repeats_its_bits() {
 }
 
 #[test]
-fn wgpu_reads_half_precision_and_small_labels() {
-    let Some(device) = common::wgpu() else {
+fn gpus_read_half_precision_and_small_labels() {
+    let Some(device) = common::gpu() else {
         return;
     };
     let (shape, grid) = ([2, 3, 5, 7, 9], RegionGrid::size([2, 3, 4]));
@@ -207,8 +207,8 @@ fn wgpu_reads_half_precision_and_small_labels() {
 }
 
 #[test]
-fn wgpu_finds_the_hardest_voxels() {
-    let Some(device) = common::wgpu() else {
+fn gpus_find_the_hardest_voxels() {
+    let Some(device) = common::gpu() else {
         return;
     };
     let loss = TopKCrossEntropyLossConfig::new()
@@ -233,8 +233,8 @@ fn patch(shape: [usize; 5], device: &Device) -> (Tensor<5>, Target) {
 }
 
 #[test]
-fn wgpu_has_the_losses_of_the_cpu() {
-    let Some(device) = common::wgpu() else {
+fn gpus_have_the_losses_of_the_cpu() {
+    let Some(device) = common::gpu() else {
         return;
     };
     let shape = [2, 3, 5, 7, 9];

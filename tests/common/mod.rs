@@ -3,8 +3,20 @@
 use burn::tensor::Device;
 use std::sync::OnceLock;
 
-/// The first WGPU device, software too. Without one the test is skipped and says so, unless `ARL_EXPECT_WGPU` is set.
-pub fn wgpu() -> Option<Device> {
+/// A GPU: in a build with CUDA an NVIDIA one, if there is one; else the first WGPU device, software too. Without one the test is
+/// skipped and says so, unless `ARL_EXPECT_WGPU` is set.
+pub fn gpu() -> Option<Device> {
+    #[cfg(feature = "cuda")]
+    {
+        let found = Device::enumerate(burn::tensor::DeviceType::Cuda);
+        if !found.into_vec().is_empty() {
+            return Some(Device::cuda(0));
+        }
+    }
+    wgpu()
+}
+
+fn wgpu() -> Option<Device> {
     // A process can open a device once only.
     static DEVICE: OnceLock<Option<Device>> = OnceLock::new();
     let device = DEVICE.get_or_init(|| match Device::wgpu_options().init() {
