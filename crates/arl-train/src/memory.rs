@@ -1,5 +1,6 @@
 //! Whether a training fits into the memory of this machine.
 
+use std::cell::Cell;
 use std::fs;
 
 use arl_data::Dataset;
@@ -28,12 +29,18 @@ pub fn plan(
         (Some(memory), Some(bytes)) => bytes <= memory.total,
         _ => true,
     };
-    Ok(Plan::fitting(
-        dataset,
-        fingerprint,
-        &planning.options(cpu),
-        fits,
-    )?)
+    let first = Cell::new(None);
+    let plan = Plan::fitting(dataset, fingerprint, &planning.options(cpu), |plan| {
+        first.set(first.get().or(Some(plan.patch_size)));
+        fits(plan)
+    })?;
+    if let Some(wanted) = first.get().filter(|patch| *patch != plan.patch_size) {
+        tracing::warn!(
+            "patches of {:?} voxels instead of {wanted:?}, for which this machine has too little memory",
+            plan.patch_size
+        );
+    }
+    Ok(plan)
 }
 
 /// Bytes that a training step takes; `None` if the network can't be built.

@@ -299,7 +299,7 @@ fn translated(
 }
 
 /// The order that nnU-Net puts the axes of an image into, for which it says `transpose_forward`.
-fn axis_order(transpose_forward: &[usize]) -> anyhow::Result<[usize; 3]> {
+pub fn axis_order(transpose_forward: &[usize]) -> anyhow::Result<[usize; 3]> {
     let mut sorted = transpose_forward.to_vec();
     sorted.sort_unstable();
     ensure!(

@@ -253,6 +253,18 @@ fn an_imported_run_is_exported_and_imported_again_but_not_trained_on() {
         bytes[8 + header..].to_vec()
     };
     assert_eq!(tensors(&file), tensors(&second));
+    let config = fs::read_to_string(again.join("config.json")).unwrap();
+    let mut config: serde_json::Value = serde_json::from_str(&config).unwrap();
+    assert_eq!(config["transpose_forward"], serde_json::json!([2, 0, 1]));
+    config["transpose_forward"] = serde_json::json!([0, 0, 5]);
+    fs::write(again.join("config.json"), config.to_string()).unwrap();
+    let third = folder.path().join("third.safetensors");
+    let line = refused(&["export", text(&again), "--out", text(&third)]);
+    assert!(
+        line.contains("config.json") && line.contains("[0, 0, 5]"),
+        "{line}"
+    );
+    assert!(!third.exists());
     let line = refused(&["train", text(&reference), "--out", text(&run), "--resume"]);
     assert!(
         line.contains("imported") && line.contains("train anew"),

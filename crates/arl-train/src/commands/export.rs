@@ -2,12 +2,14 @@
 
 use std::process::ExitCode;
 
+use anyhow::Context;
 use arl_data::files;
 use arl_models::Weights;
 
 use crate::cli::ExportArguments;
 use crate::device;
 use crate::network::Segmenter;
+use crate::nnunet;
 use crate::run::Run;
 
 /// Writes the weights of a run as safetensors.
@@ -28,7 +30,8 @@ pub fn run(arguments: &ExportArguments) -> anyhow::Result<ExitCode> {
         false => weights,
     };
     // As nnU-Net had them.
-    let order = config.transpose_forward.unwrap_or([0, 1, 2]);
+    let order = nnunet::axis_order(&config.transpose_forward.unwrap_or([0, 1, 2]))
+        .with_context(|| run.config().display().to_string())?;
     let weights = weights.with_axes(order);
     let notes = [
         ("format".to_owned(), "pt".to_owned()),
