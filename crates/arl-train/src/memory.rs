@@ -12,7 +12,7 @@ use crate::config::TrainConfig;
 use crate::network::{network_config, planned_unet};
 use crate::planning::Planning;
 
-/// A new plan. On a CPU its patch is small enough for a step of what is trained, of which `takes` says the bytes, to fit into the
+/// A new plan. On a CPU its patches are few and small enough for a step of what is trained, of which `takes` says the bytes, to fit into the
 /// machine's memory; for a GPU the budget of `planning` bounds it.
 ///
 /// # Errors
@@ -31,13 +31,16 @@ pub fn plan(
     };
     let first = Cell::new(None);
     let plan = Plan::fitting(dataset, fingerprint, &planning.options(cpu), |plan| {
-        first.set(first.get().or(Some(plan.patch_size)));
+        let step = (plan.batch_size, plan.patch_size);
+        first.set(first.get().or(Some(step)));
         fits(plan)
     })?;
-    if let Some(wanted) = first.get().filter(|patch| *patch != plan.patch_size) {
+    let step = (plan.batch_size, plan.patch_size);
+    if let Some((batch, patch)) = first.get().filter(|wanted| *wanted != step) {
         tracing::warn!(
-            "patches of {:?} voxels instead of {wanted:?}, for which this machine has too little memory",
-            plan.patch_size
+            "a step has {} patches of {:?} voxels instead of {batch} of {patch:?}, for which this machine has too little memory",
+            step.0,
+            step.1
         );
     }
     Ok(plan)

@@ -12,6 +12,9 @@ use crate::dataset::{Dataset, LabelClass};
 use crate::error::{DataError, Result};
 use crate::fingerprint::Fingerprint;
 
+/// Patches per step that a plan has at least, unless a person or the preset asks for fewer: nnU-Net's.
+const SMALLEST_BATCH: usize = 2;
+
 impl Plan {
     /// Plans a training.
     ///
@@ -26,8 +29,9 @@ impl Plan {
         Self::with_reason(dataset, fingerprint, options, " was asked for")
     }
 
-    /// Plans a training that fits: with the largest patch of those for which `fits` holds, beginning with the one that the rules
-    /// give. A patch that `options` ask for stays as it is, and so does the smallest where none fits.
+    /// Plans a training that fits: the first for which `fits` holds of the one that the rules give, the same with fewer patches per
+    /// step, and the same with smaller ones. A patch and a batch that `options` ask for stay as they are; where none fits, the
+    /// smallest is the plan.
     ///
     /// # Errors
     /// As [`new`](Self::new).
@@ -39,18 +43,25 @@ impl Plan {
     ) -> Result<Self> {
         let mut plan = Self::new(dataset, fingerprint, options)?;
         while options.patch_size.is_none() && !fits(&plan) {
-            let Some(smaller) = plan.smaller_patch() else {
+            let fewer = options.batch_size.is_none() && plan.batch_size > SMALLEST_BATCH;
+            let (patch, batch_size) = match fewer {
+                true => (Some(plan.patch_size), plan.batch_size - 1),
+                // The rules would fill what smaller patches leave with more of them.
+                false => (plan.smaller_patch(), plan.batch_size),
+            };
+            let Some(patch_size) = patch else {
                 break;
             };
             let options = PlanOptions {
-                patch_size: Some(smaller),
+                patch_size: Some(patch_size),
+                batch_size: Some(batch_size),
                 ..*options
             };
-            let reason = ", since the memory of this machine is too small for a larger one";
+            let reason = ", as large and as many as the memory of this machine allows";
             let Ok(next) = Self::with_reason(dataset, fingerprint, &options, reason) else {
                 break;
             };
-            let voxels = |plan: &Self| plan.patch_size.iter().product::<usize>();
+            let voxels = |plan: &Self| plan.batch_size * plan.patch_size.iter().product::<usize>();
             if voxels(&next) >= voxels(&plan) {
                 break;
             }

@@ -436,16 +436,35 @@ fn a_patch_shrinks_until_it_fits_unless_it_was_asked_for() {
         assert_eq!(fitting(&options, usize::MAX), free);
         let half = fitting(&options, voxels(&free) / 2);
         half.validate().unwrap();
+        assert_eq!(half.batch_size, free.batch_size);
         let found = voxels(&half);
         assert!(
             found <= voxels(&free) / 2 && found > voxels(&free) / 4,
             "{found}"
         );
-        let said = |reason: &String| reason.contains("the memory of this machine is too small");
+        let said = |reason: &String| reason.contains("as the memory of this machine allows");
         assert!(half.reasons.iter().any(said) && !free.reasons.iter().any(said));
         // Where none fits, the smallest.
         assert!(voxels(&fitting(&options, 0)) <= 32 * 32 * 32);
     }
+    // First fewer patches, then smaller ones; never more of them.
+    let options = PlanOptions {
+        memory: Some(60_000_000_000),
+        ..PlanOptions::new(Preset::ResEncL)
+    };
+    let fingerprint_of_small = self::fingerprint(vec![([1.0; 3], [96; 3], [96; 3]); 20]);
+    let of_step = |plan: &Plan| plan.batch_size * voxels(plan);
+    let with = |most: usize| {
+        let fits = |plan: &Plan| of_step(plan) <= most;
+        Plan::fitting(&dataset, &fingerprint_of_small, &options, fits).unwrap()
+    };
+    let free = with(usize::MAX);
+    assert!(free.batch_size > 4, "{}", free.batch_size);
+    let fewer = with(3 * voxels(&free));
+    assert_eq!((fewer.patch_size, fewer.batch_size), (free.patch_size, 3));
+    let smaller = with(voxels(&free));
+    assert_eq!(smaller.batch_size, 2);
+    assert!(of_step(&smaller) <= voxels(&free) && voxels(&smaller) < voxels(&free));
     let asked = PlanOptions {
         patch_size: Some([128; 3]),
         ..plain()
